@@ -1,0 +1,238 @@
+//! Compaction: copying what lives out of a segment, then removing the file.
+//!
+//! A deletion is a record too, and must outlive what it deletes: where an older segment remains, the victim's deletions are
+//! carried on as well, and a queue's as the range of numbers it holds now.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::batch::QueueId;
+use crate::error::{Doing, Error, Part};
+use crate::format::{HEADER, PRELUDE, Prelude, Record, stored_len};
+use crate::index::Slot;
+use crate::journal::{Journal, Purpose, segment_name};
+use crate::storage::{Storage, read_full};
+
+/// What [`Journal::maintain`] did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Maintenance {
+    /// Bytes copied.
+    pub copied: u64,
+    /// Bytes of removed segments.
+    pub freed: u64,
+    /// Whether there is more to do now.
+    pub more: bool,
+}
+
+/// A segment being emptied.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    victim: u32,
+    /// The next frame to look at.
+    at: u64,
+}
+
+impl<S: Storage> Journal<S> {
+    /// Does a part of what is due: removes segments that are mostly garbage, and those with garbage older than
+    /// [`Options::garbage_age`](crate::Options::garbage_age). `now` is any clock that only goes forward. Copies about `budget` bytes
+    /// at most. Where nothing is due nothing is written.
+    pub fn maintain(&mut self, now: Duration, budget: u32) -> Result<Maintenance, Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        let mut done = Maintenance::default();
+        if self.compaction.is_none() {
+            let Some(victim) = self.choose(now) else { return Ok(done) };
+            self.begin_compaction(victim)?;
+        }
+        self.step(u64::from(budget), &mut done)?;
+        done.more = self.compaction.is_some() || self.choose(now).is_some();
+        Ok(done)
+    }
+
+    /// Frees the segment with most garbage, whole; whether there was one.
+    pub(crate) fn reclaim(&mut self) -> Result<bool, Error> {
+        if self.compaction.is_none() {
+            // Rewriting a segment for a few bytes would wear out the flash of a journal that is simply full.
+            let worth = |&number: &u32| {
+                self.garbage(number) > self.segments.get(&number).map_or(0, |segment| segment.size) / 8
+            };
+            let most = self.segments.keys().copied().filter(worth).max_by_key(|&number| self.garbage(number));
+            let Some(victim) = most else { return Ok(false) };
+            self.begin_compaction(victim)?;
+        }
+        let before = self.disk_bytes();
+        self.step(u64::MAX, &mut Maintenance::default())?;
+        Ok(self.disk_bytes() < before)
+    }
+
+    fn choose(&mut self, now: Duration) -> Option<u32> {
+        let garbage: Vec<(u32, u64)> =
+            self.segments.keys().map(|&number| (number, self.garbage(number))).collect();
+        if let Some(age) = self.options.garbage_age {
+            for &(number, garbage) in &garbage {
+                if let Some(segment) = self.segments.get_mut(&number).filter(|_| garbage > 0) {
+                    let since = *segment.garbage_since.get_or_insert(now);
+                    if now.saturating_sub(since) >= age {
+                        return Some(number);
+                    }
+                }
+            }
+        }
+        let total: u64 = garbage.iter().map(|(_, garbage)| garbage).sum();
+        let disk = self.disk_bytes();
+        // A dead segment is free to remove. Otherwise wait until half of the disk's use, and more than a few segments, is garbage.
+        let worth = total > disk / 2 && total > 4 * u64::from(self.options.segment_bytes);
+        garbage
+            .into_iter()
+            .filter(|&(number, _)| Some(number) != self.active)
+            .filter(|&(number, garbage)| garbage > 0 && (worth || self.index.usage(number).live == 0))
+            .max_by_key(|&(_, garbage)| garbage)
+            .map(|(number, _)| number)
+    }
+
+    /// About how many bytes of a segment are garbage.
+    fn garbage(&self, number: u32) -> u64 {
+        let size = self.segments.get(&number).map_or(0, |segment| segment.size).saturating_sub(HEADER as u64);
+        let usage = self.index.usage(number);
+        match usage.written {
+            // Deletions alone: worth nothing once there is nothing older they could apply to.
+            0 if self.segments.range(..number).next().is_some() => 0,
+            0 => size,
+            written => (u128::from(size) * u128::from(written - usage.live) / u128::from(written)) as u64,
+        }
+    }
+
+    fn begin_compaction(&mut self, victim: u32) -> Result<(), Error> {
+        if self.active == Some(victim) {
+            self.sync()?;
+            self.begin_segment()?;
+        }
+        self.compaction = Some(Compaction { victim, at: HEADER as u64 });
+        Ok(())
+    }
+
+    fn step(&mut self, budget: u64, done: &mut Maintenance) -> Result<(), Error> {
+        let Some(Compaction { victim, mut at }) = self.compaction else { return Ok(()) };
+        let size = self.segments.get(&victim).map_or(0, |segment| segment.size);
+        while at < size {
+            if done.copied >= budget {
+                self.compaction = Some(Compaction { victim, at });
+                return Ok(());
+            }
+            let Some((records, end)) = self.frame_of(victim, at)? else {
+                // Damage that opening stepped over: nothing behind it here is in the index but by a later frame.
+                at = self.next_frame(victim, at + 1, size)?;
+                continue;
+            };
+            done.copied += self.carry(victim, &records)?;
+            at = end;
+        }
+        self.compaction = Some(Compaction { victim, at });
+        // The copies must be durable before the originals go.
+        self.sync()?;
+        self.storage.remove(&segment_name(victim)).map_err(Error::io(Doing::Remove))?;
+        self.storage.sync_dir().map_err(Error::io(Doing::Sync))?;
+        self.segments.remove(&victim);
+        self.index.forget_segment(victim);
+        self.compaction = None;
+        done.freed += size;
+        Ok(())
+    }
+
+    /// Appends what still matters of one frame; how many bytes that were.
+    fn carry(&mut self, victim: u32, records: &[(Record, u32)]) -> Result<u64, Error> {
+        let older = self.segments.range(..victim).next().is_some();
+        let mut queues = BTreeSet::new();
+        let mut kept: Vec<(Record, Option<Vec<u8>>)> = Vec::new();
+        for (record, offset) in records {
+            let here = |slot: Option<Slot>| slot.is_some_and(|s| s.segment == victim && s.offset == *offset);
+            match record {
+                Record::Put { key, len } if here(self.index.value(key)) => {
+                    kept.push((record.clone(), Some(self.body(victim, *offset, *len, Part::Value)?)));
+                }
+                Record::Place { at, len } => {
+                    let at: Vec<(QueueId, u64)> = at
+                        .iter()
+                        .copied()
+                        .filter(|&(queue, seq)| here(self.index.entry(queue, seq)))
+                        .collect();
+                    if !at.is_empty() {
+                        let body = self.body(victim, *offset, *len, Part::Entry)?;
+                        kept.push((Record::Place { at, len: *len }, Some(body)));
+                    }
+                }
+                Record::Delete { key } if older && !self.contains(key) => kept.push((record.clone(), None)),
+                // Where a later segment has said the range again, that counts.
+                Record::Holds { queue, .. } | Record::Drop { queue }
+                    if self.index.range_segment(*queue) <= victim =>
+                {
+                    queues.insert(*queue);
+                }
+                _ => {}
+            }
+        }
+        for queue in queues {
+            match self.index.queue(queue) {
+                // Said again even where nothing is older: an empty queue keeps its numbers by this alone.
+                Some(stat) => {
+                    let holds = Record::Holds { queue, first: stat.first_seq, next: stat.next_seq };
+                    kept.push((holds, None));
+                }
+                None if older => kept.push((Record::Drop { queue }, None)),
+                None => {}
+            }
+        }
+        let before = self.stats.bytes_compacted;
+        let parts: Vec<(Record, Option<&[u8]>)> =
+            kept.iter().map(|(r, body)| (r.clone(), body.as_deref())).collect();
+        self.write(&parts, Purpose::Compact)?;
+        Ok(self.stats.bytes_compacted - before)
+    }
+
+    fn body(&self, segment: u32, offset: u32, len: u32, part: Part) -> Result<Vec<u8>, Error> {
+        self.load(Slot { segment, offset, len }, part)
+    }
+
+    /// The records of the frame at `at` with the places of their bodies, and where the frame ends.
+    fn frame_of(&self, number: u32, at: u64) -> Result<Option<(Vec<(Record, u32)>, u64)>, Error> {
+        let Some(segment) = self.segments.get(&number) else { return Ok(None) };
+        let read = |at: u64, len: usize| {
+            let mut bytes = vec![0; len];
+            let read = read_full(&*segment.file, &mut bytes, at).map_err(Error::io(Doing::Read))?;
+            Ok::<_, Error>((read == len).then_some(bytes))
+        };
+        let Some(prelude) = read(at, PRELUDE)?.and_then(|bytes| Prelude::decode(&bytes)) else {
+            return Ok(None);
+        };
+        if at + prelude.frame_len() > segment.size {
+            return Ok(None);
+        }
+        let meta_at = at + PRELUDE as u64;
+        let Some(stored) = read(meta_at, prelude.meta_len as usize)?.filter(|meta| prelude.matches(meta))
+        else {
+            return Ok(None);
+        };
+        let meta = match &segment.key {
+            None => Some(stored),
+            Some(key) => key.open(stored, meta_at as u32),
+        };
+        let Some(records) = meta.and_then(|meta| Record::decode_all(&meta)) else { return Ok(None) };
+        let mut body_at = meta_at + u64::from(prelude.meta_len);
+        let placed = records.into_iter().map(|record| {
+            let offset = body_at as u32;
+            body_at += record.body_len().map_or(0, |len| stored_len(len, segment.key.is_some()));
+            (record, offset)
+        });
+        Ok(Some((placed.collect(), at + prelude.frame_len())))
+    }
+
+    fn next_frame(&self, number: u32, from: u64, size: u64) -> Result<u64, Error> {
+        for at in from..size {
+            if self.frame_of(number, at)?.is_some() {
+                return Ok(at);
+            }
+        }
+        Ok(size)
+    }
+}

@@ -1,0 +1,311 @@
+//! The bytes of a segment.
+//!
+//! ```text
+//! segment   = header frame*
+//! header    = "qpcj" format:u16 schema:u16 number:u32 flags:u32 seed:16 check:8 crc:u32                      44 bytes
+//! frame     = "qpcf" meta_len:u32 bodies_len:u32 serial:u64 durable:u64 crc:u32 meta bodies                  32 + n bytes
+//! meta      = op*                     sealed: nonce:12 ciphertext tag:16
+//! op        = 1 key_len:u16 key body_len:u32                    put
+//!           | 2 key_len:u16 key                                 delete
+//!           | 3 count:u16 (queue:u64 seq:u64)*count body_len:u32  place an entry in queues
+//!           | 4 queue:u64 first:u64 next:u64                    a queue holds exactly the numbers first..next
+//!           | 5 queue:u64                                       drop a queue
+//! bodies    = (body crc:u32)*         in the order of the ops that have one; sealed: nonce:12 ciphertext tag:16 crc:u32
+//! ```
+//!
+//! `flags` bit 0 says sealed; `seed` is random, `check` tells a wrong key from damage. A frame's `crc` covers the 28 bytes before it
+//! and the stored `meta`; a body's covers its stored bytes; the header's the 40 bytes before it. CRCs are CRC-32 (IEEE). `serial` counts batches from 1 without
+//! gaps; `durable` is the serial up to which an fdatasync had returned when the frame was written. Sequence numbers are explicit, so
+//! a frame means the same wherever compaction puts it.
+
+use crate::batch::QueueId;
+use crate::limits::{MAX_BATCH, MAX_BODY, MAX_KEY, MAX_METADATA, MAX_QUEUES_PER_PUSH};
+use crate::seal::{SEALED_OVERHEAD, SegmentKey};
+
+/// Version of the format.
+pub const FORMAT: u16 = 1;
+
+pub(crate) const HEADER: usize = 44;
+pub(crate) const PRELUDE: usize = 32;
+pub(crate) const CRC: usize = 4;
+const MAGIC: [u8; 4] = *b"qpcj";
+pub(crate) const FRAME_MAGIC: [u8; 4] = *b"qpcf";
+const SEALED: u32 = 1;
+
+pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize()
+}
+
+/// The start of a segment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Header {
+    pub(crate) format: u16,
+    pub(crate) schema: u16,
+    pub(crate) number: u32,
+    pub(crate) sealed: bool,
+    pub(crate) seed: [u8; 16],
+    pub(crate) check: [u8; 8],
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..4].copy_from_slice(&MAGIC);
+        out[4..6].copy_from_slice(&self.format.to_be_bytes());
+        out[6..8].copy_from_slice(&self.schema.to_be_bytes());
+        out[8..12].copy_from_slice(&self.number.to_be_bytes());
+        out[12..16].copy_from_slice(&u32::from(self.sealed).to_be_bytes());
+        out[16..32].copy_from_slice(&self.seed);
+        out[32..40].copy_from_slice(&self.check);
+        let crc = crc(&[&out[..40]]);
+        out[40..].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    /// `None` if the bytes are not a whole header.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut read = Reader(bytes.get(..HEADER)?);
+        if read.array()? != MAGIC
+            || crc(&[&bytes[..40]]) != u32::from_be_bytes(bytes[40..HEADER].try_into().ok()?)
+        {
+            return None;
+        }
+        Some(Self {
+            format: read.u16()?,
+            schema: read.u16()?,
+            number: read.u32()?,
+            sealed: read.u32()? & SEALED != 0,
+            seed: read.array()?,
+            check: read.array()?,
+        })
+    }
+}
+
+/// The fixed part of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Prelude {
+    pub(crate) meta_len: u32,
+    pub(crate) bodies_len: u32,
+    pub(crate) serial: u64,
+    pub(crate) durable: u64,
+    pub(crate) crc: u32,
+}
+
+impl Prelude {
+    /// The bytes before the CRC.
+    fn head(&self) -> [u8; PRELUDE - CRC] {
+        let mut out = [0; PRELUDE - CRC];
+        out[..4].copy_from_slice(&FRAME_MAGIC);
+        out[4..8].copy_from_slice(&self.meta_len.to_be_bytes());
+        out[8..12].copy_from_slice(&self.bodies_len.to_be_bytes());
+        out[12..20].copy_from_slice(&self.serial.to_be_bytes());
+        out[20..].copy_from_slice(&self.durable.to_be_bytes());
+        out
+    }
+
+    /// `None` if the bytes are no prelude, or one with impossible lengths.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut read = Reader(bytes);
+        if read.array()? != FRAME_MAGIC {
+            return None;
+        }
+        let prelude = Self {
+            meta_len: read.u32()?,
+            bodies_len: read.u32()?,
+            serial: read.u64()?,
+            durable: read.u64()?,
+            crc: read.u32()?,
+        };
+        let possible = prelude.meta_len as usize <= MAX_METADATA + SEALED_OVERHEAD
+            && prelude.bodies_len as usize <= MAX_BATCH
+            && prelude.durable < prelude.serial;
+        possible.then_some(prelude)
+    }
+
+    /// Whether the stored metadata belongs to this prelude.
+    pub(crate) fn matches(&self, meta: &[u8]) -> bool {
+        crc(&[&self.head(), meta]) == self.crc
+    }
+
+    pub(crate) fn frame_len(&self) -> u64 {
+        PRELUDE as u64 + u64::from(self.meta_len) + u64::from(self.bodies_len)
+    }
+}
+
+/// An operation as stored; `len` is the length of its body before sealing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Record {
+    Put { key: Vec<u8>, len: u32 },
+    Delete { key: Vec<u8> },
+    Place { at: Vec<(QueueId, u64)>, len: u32 },
+    Holds { queue: QueueId, first: u64, next: u64 },
+    Drop { queue: QueueId },
+}
+
+impl Record {
+    pub(crate) fn body_len(&self) -> Option<u32> {
+        match self {
+            Self::Put { len, .. } | Self::Place { len, .. } => Some(*len),
+            _ => None,
+        }
+    }
+
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        let key = |tag: u8, key: &[u8], out: &mut Vec<u8>| {
+            out.push(tag);
+            out.extend((key.len() as u16).to_be_bytes());
+            out.extend(key);
+        };
+        let numbers = |tag: u8, numbers: &[u64], out: &mut Vec<u8>| {
+            out.push(tag);
+            numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
+        };
+        match self {
+            Self::Put { key: name, len } => {
+                key(1, name, out);
+                out.extend(len.to_be_bytes());
+            }
+            Self::Delete { key: name } => key(2, name, out),
+            Self::Place { at, len } => {
+                out.push(3);
+                out.extend((at.len() as u16).to_be_bytes());
+                for (queue, seq) in at {
+                    out.extend(queue.0.to_be_bytes());
+                    out.extend(seq.to_be_bytes());
+                }
+                out.extend(len.to_be_bytes());
+            }
+            Self::Drop { queue } => numbers(5, &[queue.0], out),
+            Self::Holds { queue, first, next } => numbers(4, &[queue.0, *first, *next], out),
+        }
+    }
+
+    /// All operations of a frame; `None` if they are not well-formed.
+    pub(crate) fn decode_all(meta: &[u8]) -> Option<Vec<Self>> {
+        let mut read = Reader(meta);
+        let mut records = Vec::new();
+        while !read.0.is_empty() {
+            records.push(match read.u8()? {
+                1 => Self::Put { key: read.key()?, len: read.body_len()? },
+                2 => Self::Delete { key: read.key()? },
+                3 => {
+                    let count = usize::from(read.u16()?);
+                    if count > MAX_QUEUES_PER_PUSH || count * 16 > read.0.len() {
+                        return None;
+                    }
+                    let mut at = Vec::with_capacity(count);
+                    for _ in 0..count {
+                        at.push((QueueId(read.u64()?), read.u64()?));
+                    }
+                    Self::Place { at, len: read.body_len()? }
+                }
+                5 => Self::Drop { queue: QueueId(read.u64()?) },
+                4 => Self::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
+                _ => return None,
+            });
+        }
+        Some(records)
+    }
+}
+
+/// A frame ready to be written, and where in the segment each body begins.
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) bodies: Vec<u32>,
+}
+
+impl Frame {
+    /// `parts` are the operations with their bodies, `None` where an operation has none; `base` is where in the segment
+    /// the frame will stand.
+    pub(crate) fn encode(
+        parts: &[(Record, Option<&[u8]>)],
+        serial: u64,
+        durable: u64,
+        base: u32,
+        key: Option<&SegmentKey>,
+    ) -> Result<Self, crate::Error> {
+        let mut meta = Vec::new();
+        parts.iter().for_each(|(record, _)| record.encode_into(&mut meta));
+        let mut bytes = vec![0; PRELUDE];
+        put_stored(&meta, base, key, &mut bytes)?;
+        let meta_len = bytes.len() - PRELUDE;
+        let mut bodies = Vec::new();
+        for body in parts.iter().filter_map(|(_, body)| *body) {
+            let start = bytes.len();
+            bodies.push(base + start as u32);
+            put_stored(body, base, key, &mut bytes)?;
+            let crc = crc(&[&bytes[start..]]);
+            bytes.extend(crc.to_be_bytes());
+        }
+        let bodies_len = bytes.len() - PRELUDE - meta_len;
+        let mut prelude =
+            Prelude { meta_len: meta_len as u32, bodies_len: bodies_len as u32, serial, durable, crc: 0 };
+        prelude.crc = crc(&[&prelude.head(), &bytes[PRELUDE..PRELUDE + meta_len]]);
+        bytes[..PRELUDE - CRC].copy_from_slice(&prelude.head());
+        bytes[PRELUDE - CRC..PRELUDE].copy_from_slice(&prelude.crc.to_be_bytes());
+        Ok(Self { bytes, bodies })
+    }
+}
+
+/// Appends bytes as a segment stores them. `base` is where in the segment `out` begins.
+fn put_stored(
+    plain: &[u8],
+    base: u32,
+    key: Option<&SegmentKey>,
+    out: &mut Vec<u8>,
+) -> Result<(), crate::Error> {
+    match key {
+        None => out.extend(plain),
+        Some(key) => key.seal(plain, base + out.len() as u32, out)?,
+    }
+    Ok(())
+}
+
+/// How many bytes a body of `len` takes in a file, CRC included.
+pub(crate) fn stored_len(len: u32, sealed: bool) -> u64 {
+    u64::from(len) + CRC as u64 + if sealed { SEALED_OVERHEAD as u64 } else { 0 }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn key(&mut self) -> Option<Vec<u8>> {
+        let len = usize::from(self.u16()?);
+        if len > MAX_KEY {
+            return None;
+        }
+        self.take(len).map(<[u8]>::to_vec)
+    }
+
+    fn body_len(&mut self) -> Option<u32> {
+        self.u32().filter(|&len| len as usize <= MAX_BODY)
+    }
+}

@@ -1,0 +1,230 @@
+//! What is where: the map, the queues, and how much of each segment still lives.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::batch::QueueId;
+use crate::format::Record;
+use crate::limits::MAX_QUEUE_LENGTH;
+
+/// Where a body is stored. Segment 0 does not exist: such a slot is a place whose entry was lost to damage.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Slot {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+/// What a queue holds: the entries `first_seq..next_seq`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct QueueStat {
+    /// The oldest entry's sequence number; equal to `next_seq` if the queue is empty.
+    pub first_seq: u64,
+    /// The sequence number the next entry will get.
+    pub next_seq: u64,
+    /// The length of all bodies together.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    first: u64,
+    slots: VecDeque<Slot>,
+    bytes: u64,
+    /// Which record last said what numbers the queue holds: it must not get lost.
+    range: Slot,
+}
+
+impl Queue {
+    fn new(first: u64) -> Self {
+        Self { first, slots: VecDeque::new(), bytes: 0, range: Slot::default() }
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn get(&self, seq: u64) -> Option<Slot> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.slots.get(index).copied().filter(|slot| slot.segment != 0)
+    }
+
+    /// Grows by a quarter instead of doubling, so that a slot costs at most 15 bytes.
+    fn grow(&mut self) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact((self.slots.len() / 4).max(4));
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.slots.len() < self.slots.capacity() / 2 {
+            self.slots.shrink_to(self.slots.len() + self.slots.len() / 4);
+        }
+    }
+}
+
+/// Bytes of bodies in a segment, counted once for each reference.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) written: u64,
+    pub(crate) live: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    map: BTreeMap<Box<[u8]>, Slot>,
+    queues: BTreeMap<QueueId, Queue>,
+    usage: BTreeMap<u32, Usage>,
+}
+
+impl Index {
+    pub(crate) fn value(&self, key: &[u8]) -> Option<Slot> {
+        self.map.get(key).copied()
+    }
+
+    pub(crate) fn keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
+        use std::ops::Bound;
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.map.range::<[u8], _>(from).map(|(key, _)| &**key).take_while(move |key| key.starts_with(prefix))
+    }
+
+    pub(crate) fn entry(&self, queue: QueueId, seq: u64) -> Option<Slot> {
+        self.queues.get(&queue)?.get(seq)
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> Option<QueueStat> {
+        self.queues.get(&id).map(stat)
+    }
+
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (QueueId, QueueStat)> + '_ {
+        self.queues.iter().map(|(id, queue)| (*id, stat(queue)))
+    }
+
+    /// The segment of the record that last said what numbers a queue holds; 0 if none did.
+    pub(crate) fn range_segment(&self, id: QueueId) -> u32 {
+        self.queues.get(&id).map_or(0, |queue| queue.range.segment)
+    }
+
+    pub(crate) fn usage(&self, segment: u32) -> Usage {
+        self.usage.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn forget_segment(&mut self, segment: u32) {
+        self.usage.remove(&segment);
+    }
+
+    /// Makes an operation's effect visible. `slot` is its body's place, or says its segment only if it has no body.
+    pub(crate) fn apply(&mut self, record: &Record, slot: Slot) {
+        match record {
+            Record::Put { key, .. } => {
+                self.born(slot);
+                match self.map.get_mut(&**key) {
+                    Some(old) => {
+                        let old = std::mem::replace(old, slot);
+                        self.died(old);
+                    }
+                    None => drop(self.map.insert(key.as_slice().into(), slot)),
+                }
+            }
+            Record::Delete { key } => {
+                if let Some(old) = self.map.remove(&**key) {
+                    self.died(old);
+                }
+            }
+            Record::Place { at, .. } => at.iter().for_each(|&(queue, seq)| self.place(queue, seq, slot)),
+            Record::Drop { queue } => {
+                if let Some(queue) = self.queues.remove(queue) {
+                    self.died(queue.range);
+                    queue.slots.into_iter().for_each(|slot| self.died(slot));
+                }
+            }
+            Record::Holds { queue, first, next } => self.hold(*queue, *first, *next, slot),
+        }
+    }
+
+    fn place(&mut self, id: QueueId, seq: u64, slot: Slot) {
+        self.born(slot);
+        let queue = self.queues.entry(id).or_insert_with(|| Queue::new(seq));
+        // Compaction may have moved entries behind later ones, and damage may have left holes; a number far from
+        // all others is no number of this program's.
+        if seq.abs_diff(queue.first) > MAX_QUEUE_LENGTH as u64 {
+            self.died(slot);
+            return;
+        }
+        while seq < queue.first {
+            queue.slots.push_front(Slot::default());
+            queue.first -= 1;
+        }
+        while seq >= queue.next() {
+            queue.grow();
+            queue.slots.push_back(Slot::default());
+        }
+        let at = (seq - queue.first) as usize;
+        let old = std::mem::replace(&mut queue.slots[at], slot);
+        queue.bytes = queue.bytes + u64::from(slot.len) - u64::from(old.len);
+        self.died(old);
+    }
+
+    /// Makes a queue's range `first..next`, keeping what it has of it.
+    fn hold(&mut self, id: QueueId, first: u64, next: u64, range: Slot) {
+        self.born(range);
+        let queue = self.queues.entry(id).or_insert_with(|| Queue::new(first));
+        let mut dead = vec![std::mem::replace(&mut queue.range, range)];
+        if next <= queue.first {
+            // A dropped queue of the same name was further.
+            dead.extend(queue.slots.drain(..));
+            queue.first = first;
+        }
+        while first < queue.first {
+            // Compaction has moved the first entries behind this record.
+            queue.slots.push_front(Slot::default());
+            queue.first -= 1;
+        }
+        while queue.first < first {
+            let Some(slot) = queue.slots.pop_front() else { break };
+            dead.push(slot);
+            queue.first += 1;
+        }
+        if queue.slots.is_empty() {
+            queue.first = first;
+        }
+        while queue.next() > next {
+            dead.extend(queue.slots.pop_back());
+        }
+        if next.saturating_sub(queue.next()) <= MAX_QUEUE_LENGTH as u64 {
+            while queue.next() < next {
+                queue.grow();
+                queue.slots.push_back(Slot::default());
+            }
+        }
+        queue.shrink();
+        queue.bytes -= dead.iter().map(|slot| u64::from(slot.len)).sum::<u64>();
+        dead.into_iter().for_each(|slot| self.died(slot));
+    }
+
+    fn born(&mut self, slot: Slot) {
+        let usage = self.usage.entry(slot.segment).or_default();
+        usage.written += weight(slot);
+        usage.live += weight(slot);
+    }
+
+    fn died(&mut self, slot: Slot) {
+        if let Some(usage) = self.usage.get_mut(&slot.segment) {
+            usage.live = usage.live.saturating_sub(weight(slot));
+        }
+    }
+
+    /// Bytes of index memory for queued entries, for the benchmark.
+    pub(crate) fn queue_memory(&self) -> usize {
+        let slots: usize = self.queues.values().map(|queue| queue.slots.capacity()).sum();
+        slots * size_of::<Slot>() + self.queues.len() * size_of::<(QueueId, Queue)>()
+    }
+}
+
+fn stat(queue: &Queue) -> QueueStat {
+    QueueStat { first_seq: queue.first, next_seq: queue.next(), bytes: queue.bytes }
+}
+
+/// An empty body takes room too: its operation.
+fn weight(slot: Slot) -> u64 {
+    if slot.segment == 0 { 0 } else { u64::from(slot.len) + 24 }
+}

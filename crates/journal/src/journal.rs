@@ -1,0 +1,442 @@
+//! The journal: appending, syncing and reading.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::{Batch, Op, QueueId, within};
+use crate::compact::Compaction;
+use crate::error::{Doing, Error, Limit, Part};
+use crate::format::{CRC, FORMAT, Frame, HEADER, Header, Record, crc, stored_len};
+use crate::index::{Index, QueueStat, Slot};
+use crate::limits::{MAX_BATCH, MAX_METADATA, MAX_QUEUE_LENGTH};
+use crate::open::{self, OpenReport};
+use crate::seal::{SealKey, SegmentKey, random};
+use crate::storage::{Storage, StorageFile, read_full, write_full};
+
+/// How a journal is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A segment is closed when the next batch would make it larger than this. A batch that is larger gets a segment of its own.
+    pub segment_bytes: u32,
+    /// Bytes all segments together may take. A part of it is kept for deletions and for compaction.
+    pub max_bytes: u64,
+    /// The version of what the application stores; a journal with a higher one is refused.
+    pub schema: u16,
+    /// Seals everything but lengths and times.
+    pub key: Option<SealKey>,
+    /// Deleted data is gone from the files after this time, given that [`Journal::maintain`] is called.
+    pub garbage_age: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 256 * 1024, max_bytes: 64 << 20, schema: 1, key: None, garbage_age: None }
+    }
+}
+
+/// A place in the log: behind a batch.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Position(pub(crate) u64);
+
+/// What a journal has and did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Bytes of all segments.
+    pub disk_bytes: u64,
+    /// Bytes of bodies that are not deleted, counted once for each queue that holds them.
+    pub live_bytes: u64,
+    /// How many segments there are.
+    pub segments: u32,
+    /// Bytes written since the journal was opened.
+    pub bytes_written: u64,
+    /// Of these, by compaction.
+    pub bytes_compacted: u64,
+    /// How often a file was synced since the journal was opened.
+    pub syncs: u64,
+    /// Batches appended since the journal was opened.
+    pub batches: u64,
+    /// Bytes of memory the index needs for queued entries.
+    pub queue_memory: usize,
+    /// Whether writes are refused until the journal is opened again.
+    pub poisoned: bool,
+}
+
+pub(crate) struct Segment<F> {
+    pub(crate) file: Arc<F>,
+    pub(crate) size: u64,
+    pub(crate) key: Option<SegmentKey>,
+    /// When [`Journal::maintain`] first saw garbage in it.
+    pub(crate) garbage_since: Option<Duration>,
+}
+
+/// A map and queues in one log; see the crate's documentation.
+pub struct Journal<S: Storage> {
+    pub(crate) storage: S,
+    pub(crate) options: Options,
+    pub(crate) index: Index,
+    pub(crate) segments: BTreeMap<u32, Segment<S::File>>,
+    /// The segment that is appended to, if one may be.
+    pub(crate) active: Option<u32>,
+    pub(crate) last_segment: u32,
+    pub(crate) appended: u64,
+    pub(crate) durable: u64,
+    pub(crate) compaction: Option<Compaction>,
+    pub(crate) poisoned: bool,
+    pub(crate) stats: Stats,
+}
+
+impl<S: Storage> std::fmt::Debug for Journal<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Journal<S> {
+    /// Opens the journal in `storage`, or begins one where there are no segments.
+    pub fn open(storage: S, options: Options) -> Result<(Self, OpenReport), Error> {
+        open::open(storage, options)
+    }
+
+    /// Appends a batch: it is visible from now on, and durable once a sync that was started later has ended. After an
+    /// error nothing of it is visible, now or after the journal is opened again.
+    pub fn append(&mut self, batch: &Batch) -> Result<Position, Error> {
+        batch.check()?;
+        let parts = self.resolve(batch)?;
+        self.write(&parts, Purpose::of(batch))?;
+        Ok(self.appended())
+    }
+
+    /// Makes everything appended so far durable.
+    pub fn sync(&mut self) -> Result<Position, Error> {
+        let job = self.start_sync();
+        self.finish_sync(job.run())
+    }
+
+    /// Appends a batch and makes it durable.
+    pub fn commit(&mut self, batch: &Batch) -> Result<Position, Error> {
+        self.append(batch)?;
+        self.sync()
+    }
+
+    /// Begins a sync of everything appended so far, to be run on any thread.
+    pub fn start_sync(&self) -> SyncJob<S> {
+        let dirty = self.durable < self.appended;
+        let file = self.active.filter(|_| dirty).and_then(|number| self.segments.get(&number));
+        SyncJob { file: file.map(|segment| Arc::clone(&segment.file)), up_to: self.appended }
+    }
+
+    /// Takes note of a sync that has been run.
+    pub fn finish_sync(&mut self, done: Synced) -> Result<Position, Error> {
+        if let Some(result) = done.result {
+            self.stats.syncs += 1;
+            if let Err(error) = result {
+                // What a failed fdatasync leaves on the disk is unknown, and a second one may report success.
+                self.poisoned = true;
+                return Err(Error::io(Doing::Sync)(error));
+            }
+        }
+        self.durable = self.durable.max(done.up_to);
+        Ok(self.durable())
+    }
+
+    /// Up to where everything survives a power cut.
+    pub fn durable(&self) -> Position {
+        Position(self.durable)
+    }
+
+    /// Behind the last batch.
+    pub fn appended(&self) -> Position {
+        Position(self.appended)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.index.value(key).map(|slot| self.load(slot, Part::Value)).transpose()
+    }
+
+    /// Whether a key has a value.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.index.value(key).is_some()
+    }
+
+    /// The keys that begin with `prefix`, in order.
+    pub fn keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.index.keys(prefix)
+    }
+
+    /// What a queue holds, or `None` if there is no such queue.
+    pub fn queue(&self, id: QueueId) -> Option<QueueStat> {
+        self.index.queue(id)
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> impl Iterator<Item = (QueueId, QueueStat)> + '_ {
+        self.index.queues()
+    }
+
+    /// An entry of a queue, or `None` if there is no such entry.
+    pub fn read(&self, id: QueueId, seq: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.index.entry(id, seq).map(|slot| self.load(slot, Part::Entry)).transpose()
+    }
+
+    /// The length of an entry, without reading it.
+    pub fn body_len(&self, id: QueueId, seq: u64) -> Option<u32> {
+        self.index.entry(id, seq).map(|slot| slot.len)
+    }
+
+    /// What the journal has and did.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            disk_bytes: self.disk_bytes(),
+            live_bytes: self.segments.keys().map(|&number| self.index.usage(number).live).sum(),
+            segments: self.segments.len() as u32,
+            queue_memory: self.index.queue_memory(),
+            poisoned: self.poisoned,
+            ..self.stats
+        }
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.size).sum()
+    }
+
+    /// Turns operations into records with explicit sequence numbers, leaving out those without an effect.
+    fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<(Record, Option<&'a [u8]>)>, Error> {
+        let mut parts = Vec::with_capacity(batch.ops.len());
+        let mut put = HashSet::new();
+        // Queues this batch changes, as they will be: (first, next), or gone.
+        let mut queues: HashMap<QueueId, Option<(u64, u64)>> = HashMap::new();
+        let range = |queues: &mut HashMap<_, _>, id: QueueId| -> Option<(u64, u64)> {
+            *queues
+                .entry(id)
+                .or_insert_with(|| self.index.queue(id).map(|stat| (stat.first_seq, stat.next_seq)))
+        };
+        for op in &batch.ops {
+            match op {
+                Op::Put { key, value } => {
+                    put.insert(key);
+                    parts.push((Record::Put { key: key.clone(), len: value.len() as u32 }, Some(&value[..])));
+                }
+                Op::Delete { key } => {
+                    if put.contains(key) || self.contains(key) {
+                        parts.push((Record::Delete { key: key.clone() }, None));
+                    }
+                }
+                Op::Push { queues: ids, body } => {
+                    let mut at = Vec::with_capacity(ids.len());
+                    for &id in ids {
+                        let (first, next) = range(&mut queues, id).unwrap_or((1, 1));
+                        within(Limit::QueueLength, (next - first + 1) as usize, MAX_QUEUE_LENGTH)?;
+                        queues.insert(id, Some((first, next + 1)));
+                        at.push((id, next));
+                    }
+                    if !at.is_empty() {
+                        parts.push((Record::Place { at, len: body.len() as u32 }, Some(&body[..])));
+                    }
+                }
+                Op::Trim { queue, up_to } => {
+                    if let Some((first, next)) = range(&mut queues, *queue) {
+                        let kept = up_to.saturating_add(1).min(next);
+                        if kept > first {
+                            queues.insert(*queue, Some((kept, next)));
+                            parts.push((Record::Holds { queue: *queue, first: kept, next }, None));
+                        }
+                    }
+                }
+                Op::DropQueue { queue } => {
+                    if range(&mut queues, *queue).is_some() {
+                        queues.insert(*queue, None);
+                        parts.push((Record::Drop { queue: *queue }, None));
+                    }
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Writes records as one frame and applies them.
+    pub(crate) fn write(&mut self, parts: &[(Record, Option<&[u8]>)], purpose: Purpose) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        let sealed = self.options.key.is_some();
+        let size = frame_size(parts, sealed)?;
+        self.make_room(size, purpose)?;
+        let number = self.segment_for(size)?;
+        let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
+        let frame =
+            Frame::encode(parts, self.appended + 1, self.durable, segment.size as u32, segment.key.as_ref())?;
+        let mut written = 0;
+        let result = write_full(&*segment.file, &frame.bytes, segment.size, &mut written);
+        self.stats.bytes_written += u64::from(written);
+        if let Err(error) = result {
+            // Cut the half frame, so that the next one stands in its place. Durably: in a closed segment it would be damage.
+            if segment.file.truncate(segment.size).and_then(|()| segment.file.sync()).is_err() {
+                self.poisoned = true;
+            }
+            return Err(Error::io(Doing::Write)(error));
+        }
+        segment.size += frame.bytes.len() as u64;
+        self.appended += 1;
+        self.stats.batches += 1;
+        if purpose == Purpose::Compact {
+            self.stats.bytes_compacted += frame.bytes.len() as u64;
+        }
+        let mut bodies = frame.bodies.into_iter();
+        for (record, _) in parts {
+            let slot = match record.body_len() {
+                Some(len) => Slot { segment: number, offset: bodies.next().unwrap_or_default(), len },
+                None => Slot { segment: number, offset: 0, len: 0 },
+            };
+            self.index.apply(record, slot);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that `size` more bytes stay within the budget.
+    fn make_room(&mut self, size: u64, purpose: Purpose) -> Result<(), Error> {
+        let reserve = u64::from(self.options.segment_bytes).min(self.options.max_bytes / 4);
+        let limit = match purpose {
+            // Compaction needs the old and the new copy side by side for a while.
+            Purpose::Compact => self.options.max_bytes,
+            Purpose::Remove => self.options.max_bytes - reserve / 2,
+            Purpose::Store => self.options.max_bytes - reserve,
+        };
+        if purpose != Purpose::Compact {
+            while self.disk_bytes() + size > limit && self.reclaim()? {}
+        }
+        if self.disk_bytes() + size > limit { Err(Error::Full) } else { Ok(()) }
+    }
+
+    /// The segment the next `size` bytes go to: the active one, or a new one after making the active one durable.
+    fn segment_for(&mut self, size: u64) -> Result<u32, Error> {
+        if let Some(number) = self.active {
+            let segment = self.segments.get(&number).map_or(0, |segment| segment.size);
+            if segment + size <= u64::from(self.options.segment_bytes) || segment == HEADER as u64 {
+                return Ok(number);
+            }
+            self.sync()?;
+        }
+        self.begin_segment()
+    }
+
+    pub(crate) fn begin_segment(&mut self) -> Result<u32, Error> {
+        let number = self.last_segment + 1;
+        let seed = random()?;
+        let (key, check) = match &self.options.key {
+            Some(key) => key.segment(&seed).map(|(key, check)| (Some(key), check))?,
+            None => (None, [0; 8]),
+        };
+        let header = Header {
+            format: FORMAT,
+            schema: self.options.schema,
+            number,
+            sealed: key.is_some(),
+            seed,
+            check,
+        };
+        let name = segment_name(number);
+        let file = self.storage.create(&name).map_err(Error::io(Doing::Create))?;
+        let mut written = 0;
+        // Durable before the first frame, so that opening can tell a damaged header from one that never was.
+        let result = write_full(&file, &header.encode(), 0, &mut written)
+            .map_err(Error::io(Doing::Write))
+            .and_then(|()| file.sync().map_err(Error::io(Doing::Sync)))
+            .and_then(|()| self.storage.sync_dir().map_err(Error::io(Doing::Sync)));
+        self.stats.bytes_written += u64::from(written);
+        if let Err(error) = result {
+            // A name that stays behind is a segment without frames, which opening removes.
+            self.last_segment = number;
+            let _ = self.storage.remove(&name);
+            return Err(error);
+        }
+        self.last_segment = number;
+        self.active = Some(number);
+        self.segments
+            .insert(number, Segment { file: Arc::new(file), size: HEADER as u64, key, garbage_since: None });
+        Ok(number)
+    }
+
+    pub(crate) fn load(&self, slot: Slot, part: Part) -> Result<Vec<u8>, Error> {
+        let corrupt = || Error::Corrupt { what: part, segment: slot.segment, offset: slot.offset };
+        let segment = self.segments.get(&slot.segment).ok_or_else(corrupt)?;
+        let mut stored = vec![0; stored_len(slot.len, segment.key.is_some()) as usize];
+        let read =
+            read_full(&*segment.file, &mut stored, slot.offset.into()).map_err(Error::io(Doing::Read))?;
+        if read < stored.len() {
+            return Err(corrupt());
+        }
+        let checksum = stored.split_off(stored.len() - CRC);
+        if crc(&[&stored]).to_be_bytes() != checksum[..] {
+            return Err(corrupt());
+        }
+        match &segment.key {
+            None => Ok(stored),
+            Some(key) => key.open(stored, slot.offset).ok_or_else(corrupt),
+        }
+    }
+}
+
+/// What a batch is written for; decides how far into the budget it may go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    Store,
+    Remove,
+    Compact,
+}
+
+impl Purpose {
+    fn of(batch: &Batch) -> Self {
+        if batch.only_removes() { Self::Remove } else { Self::Store }
+    }
+}
+
+/// A sync under way; see [`Journal::start_sync`].
+#[derive(Debug)]
+pub struct SyncJob<S: Storage> {
+    file: Option<Arc<S::File>>,
+    up_to: u64,
+}
+
+impl<S: Storage> SyncJob<S> {
+    /// Blocks until the data is durable, or the operating system says that it is not.
+    pub fn run(self) -> Synced {
+        Synced { result: self.file.map(|file| file.sync()), up_to: self.up_to }
+    }
+}
+
+/// A sync that has been run, for [`Journal::finish_sync`].
+#[derive(Debug)]
+pub struct Synced {
+    /// `None` where there was nothing to sync.
+    result: Option<io::Result<()>>,
+    up_to: u64,
+}
+
+pub(crate) fn segment_name(number: u32) -> String {
+    format!("{number:08x}.qpj")
+}
+
+fn frame_size(parts: &[(Record, Option<&[u8]>)], sealed: bool) -> Result<u64, Error> {
+    let meta: usize = parts
+        .iter()
+        .map(|(record, _)| match record {
+            Record::Put { key, .. } => 7 + key.len(),
+            Record::Delete { key } => 3 + key.len(),
+            Record::Place { at, .. } => 7 + 16 * at.len(),
+            Record::Drop { .. } => 9,
+            Record::Holds { .. } => 25,
+        })
+        .sum();
+    within(Limit::Metadata, meta, MAX_METADATA)?;
+    let bodies: u64 =
+        parts.iter().filter_map(|(record, _)| record.body_len()).map(|len| stored_len(len, sealed)).sum();
+    let size = crate::format::PRELUDE as u64 + stored_len(meta as u32, sealed) + bodies;
+    within(Limit::Batch, usize::try_from(size).unwrap_or(usize::MAX), MAX_BATCH)?;
+    Ok(size)
+}
