@@ -1,0 +1,5 @@
+//! The client.
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod mls;
