@@ -1,0 +1,203 @@
+//! The command line.
+
+use lexopt::prelude::*;
+use qpc_client::{RelayAddress, RelayEndpoint, UserName};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) command: Command,
+    pub(crate) relay: Option<String>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) keep_key: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Version,
+    Health,
+    Register { user: String, invite: Option<String> },
+    Login,
+    Send { recipient: String, text: Option<OsString>, lines: bool },
+    Receive { timeout: Duration, follow: bool, json: bool },
+    Devices,
+    Accept { user: String },
+}
+
+/// A command line that makes no sense, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl From<lexopt::Error> for Usage {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Args {
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let mut words: Vec<OsString> = Vec::new();
+        let (mut invite, mut timeout) = (None, None);
+        let (mut lines, mut follow, mut json) = (false, false, false);
+        let mut args = Self {
+            command: Command::Help,
+            relay: None,
+            ca: None,
+            server_name: None,
+            state: None,
+            user: None,
+            password_file: None,
+            keep_key: false,
+        };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("relay") => args.relay = Some(parser.value()?.string()?),
+                Long("ca") => args.ca = Some(parser.value()?.into()),
+                Long("server-name") => args.server_name = Some(parser.value()?.string()?),
+                Long("state") => args.state = Some(parser.value()?.into()),
+                Long("user") => args.user = Some(parser.value()?.string()?),
+                Long("password-file") => args.password_file = Some(parser.value()?.into()),
+                Long("keep-key") => args.keep_key = true,
+                Long("invite") => invite = Some(parser.value()?.string()?),
+                Long("timeout") => timeout = Some(duration(&parser.value()?.string()?)?),
+                Long("lines") => lines = true,
+                Long("follow") => follow = true,
+                Long("json") => json = true,
+                Long("help") | Short('h') => return Ok(args),
+                Long("version") | Short('V') => return Ok(Self { command: Command::Version, ..args }),
+                Value(word) => words.push(word),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let mut words = words.into_iter();
+        let name = match words.next() {
+            Some(name) => name.string()?,
+            None => return Err(Usage("say what to do; `qpc --help` lists the commands".into())),
+        };
+        let mut word = |what: &str| -> Result<String, Usage> {
+            let missing = || Usage(format!("`qpc {name}` needs {what}"));
+            Ok(words.next().ok_or_else(missing)?.string()?)
+        };
+        args.command = match name.as_str() {
+            "help" => return Ok(args),
+            "health" => Command::Health,
+            "register" => Command::Register { user: word("a user name")?, invite: invite.take() },
+            "login" => Command::Login,
+            "send" => {
+                let recipient = word("a recipient")?;
+                Command::Send { recipient, text: words.next(), lines: std::mem::take(&mut lines) }
+            }
+            "receive" => Command::Receive {
+                timeout: timeout.take().unwrap_or(Duration::from_secs(5)),
+                follow: std::mem::take(&mut follow),
+                json: std::mem::take(&mut json),
+            },
+            "devices" => Command::Devices,
+            "accept" => Command::Accept { user: word("a user name")? },
+            other => return Err(Usage(format!("{other:?} is no command; `qpc --help` lists them"))),
+        };
+        if let Some(extra) = words.next() {
+            return Err(Usage(format!(
+                "{extra:?} is one argument too many; put a text with spaces in quotes"
+            )));
+        }
+        let misplaced = [
+            (invite.is_some(), "--invite"),
+            (timeout.is_some(), "--timeout"),
+            (lines, "--lines"),
+            (follow, "--follow"),
+            (json, "--json"),
+        ];
+        if let Some((_, option)) = misplaced.iter().find(|(given, _)| *given) {
+            return Err(Usage(format!("{option} does not go with `qpc {name}`")));
+        }
+        Ok(args)
+    }
+
+    /// The relay to talk to.
+    pub(crate) fn endpoint(&self) -> Result<RelayEndpoint, crate::Failure> {
+        let relay = self.relay.as_deref().ok_or_else(|| {
+            Usage(
+                "say which relay: --relay qpc://HOST:PORT/#FINGERPRINT, as `qpc-relay address` prints it"
+                    .into(),
+            )
+        })?;
+        match &self.ca {
+            Some(ca) => {
+                let name = self.server_name.as_deref().unwrap_or("localhost");
+                Ok(RelayEndpoint::with_ca(relay, ca, name)?)
+            }
+            None => Ok(relay.parse::<RelayAddress>().map_err(qpc_client::Error::from)?.into()),
+        }
+    }
+
+    /// The user to log in as.
+    pub(crate) fn user(&self) -> Result<UserName, crate::Failure> {
+        let user = self.user.as_deref().ok_or_else(|| Usage("say who you are: --user NAME".into()))?;
+        Ok(user_name(user)?)
+    }
+}
+
+pub(crate) fn user_name(text: &str) -> Result<UserName, qpc_client::Error> {
+    UserName::new(text).map_err(qpc_client::Error::from)
+}
+
+/// `5s`, `500ms`, `2m`, or plain seconds.
+fn duration(text: &str) -> Result<Duration, Usage> {
+    let invalid = || Usage(format!("{text:?} is no duration; write 5s, 500ms or 2m"));
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u32 = digits.parse().map_err(|_| invalid())?;
+    let number = u64::from(number);
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        _ => Err(invalid()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, Usage> {
+        Args::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        for line in ["--user bob receive --timeout 500ms --json", "receive --json --timeout 500ms --user bob"]
+        {
+            let args = parse(line).unwrap();
+            assert_eq!(args.user.as_deref(), Some("bob"));
+            let Command::Receive { timeout, follow, json } = args.command else { panic!("{line}") };
+            assert_eq!((timeout, follow, json), (Duration::from_millis(500), false, true));
+        }
+    }
+
+    #[test]
+    fn nonsense_says_what_to_do() {
+        for (line, part) in [
+            ("", "what to do"),
+            ("dance", "no command"),
+            ("send", "needs a recipient"),
+            ("send bob two words", "quotes"),
+            ("send bob --json", "--json"),
+            ("receive --timeout soon", "duration"),
+            ("receive --timeout 99999999999", "duration"),
+            ("--frobnicate", "frobnicate"),
+        ] {
+            let Usage(text) = parse(line).unwrap_err();
+            assert!(text.contains(part), "{line}: {text}");
+        }
+    }
+}

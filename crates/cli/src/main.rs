@@ -1,0 +1,297 @@
+//! qpc: quicprochat from the command line.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod password;
+mod print;
+
+use args::{Args, Command, Usage, user_name};
+use qpc_client::{Client, Error, ErrorKind, Kind, Options, UserName};
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+const HELP: &str = "\
+quicprochat: end-to-end-encrypted messages through a relay of your own
+
+  qpc --relay ADDRESS register USER [--invite CODE]     make an account and log in
+  qpc --relay ADDRESS --user USER login                 log in; on a new machine: add it to the account
+  qpc --relay ADDRESS --user USER send WHO [TEXT]       send a text, or standard input
+  qpc --relay ADDRESS --user USER receive               print what came, one message a line
+  qpc --relay ADDRESS --user USER devices               list the account's devices
+  qpc --relay ADDRESS --user USER accept WHO            trust a user's changed identity
+  qpc --relay ADDRESS health                            see whether the relay answers
+
+Options, anywhere on the line:
+  --relay ADDRESS       qpc://HOST:PORT/#FINGERPRINT as `qpc-relay address` prints it, or HOST:PORT with --ca
+  --ca FILE             the relay's CA certificate (DER or PEM); --server-name NAME is the name in its own
+  --user USER           who you are
+  --password-file FILE  the password (one newline at the end is not part of it); else QPC_PASSWORD, else a prompt
+  --keep-key            keep a key file in the state folder: later commands need no password
+  --state DIR           where keys and messages are kept; else QPC_STATE_DIR, else $XDG_STATE_HOME/quicprochat,
+                        else ~/.local/state/quicprochat
+  --timeout TIME        receive: how long to wait for the first message (5s, 500ms, 2m; default 5s)
+  --follow              receive: go on until interrupted
+  --json                receive: one JSON object a line: sender, conversation, time (the relay's), sent (the sender's),
+                        id, body; times in seconds since 1970 or null; body in base64 where \"encoding\" says so
+  --lines               send: each line of standard input is a message
+  --version, --help
+
+Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the trusted one, 4 refused by the relay,
+  5 bad credentials, 6 unknown recipient, 7 nothing came in time, 8 state folder in use or unusable
+";
+
+/// Why the program ends other than well.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Usage(Usage),
+    Client(Error),
+    Io { doing: &'static str, source: io::Error },
+    NotUtf8,
+    NoPassword,
+    NothingCame,
+}
+
+impl From<Usage> for Failure {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl Failure {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::NotUtf8 | Self::NoPassword => 2,
+            Self::Io { .. } => 1,
+            Self::NothingCame => 7,
+            Self::Client(error) => match error.kind() {
+                ErrorKind::Invalid => 2,
+                ErrorKind::Unreachable => 3,
+                ErrorKind::Refused => 4,
+                ErrorKind::AuthFailed | ErrorKind::NotLoggedIn => 5,
+                ErrorKind::UnknownUser => 6,
+                ErrorKind::Timeout => 7,
+                ErrorKind::State => 8,
+                ErrorKind::Other => 1,
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Usage(Usage(text)) => text.clone(),
+            Self::Client(error) => error.to_string(),
+            Self::Io { doing, source } => format!("{doing}: {source}"),
+            Self::NotUtf8 => "the text is not UTF-8; nothing was sent".into(),
+            Self::NoPassword => {
+                "no password: give --password-file FILE or QPC_PASSWORD, or run it in a terminal".into()
+            }
+            Self::NothingCame => "no message came in time".into(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let result = Args::parse(std::env::args_os().skip(1)).map_err(Failure::from).and_then(|args| run(&args));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("qpc: {}", failure.text());
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    match &args.command {
+        Command::Help => return write_out(HELP.as_bytes()),
+        Command::Version => return write_out(concat!("qpc ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        _ => {}
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Io { doing: "starting", source })?
+        .block_on(talk(args))
+}
+
+async fn talk(args: &Args) -> Result<(), Failure> {
+    // What can be wrong with the text or the names is found before anything is sent.
+    let messages = match &args.command {
+        Command::Send { text, lines, .. } => outgoing(text.as_ref(), *lines)?,
+        _ => Vec::new(),
+    };
+    let endpoint = args.endpoint()?;
+    let user = match &args.command {
+        Command::Health => None,
+        Command::Register { user, .. } => Some(user_name(user)?),
+        _ => Some(args.user()?),
+    };
+    let recipient = match &args.command {
+        Command::Send { recipient, .. } | Command::Accept { user: recipient } => Some(user_name(recipient)?),
+        _ => None,
+    };
+
+    let mut options = Options::from_environment();
+    options.software = concat!("qpc ", env!("CARGO_PKG_VERSION")).to_owned();
+    options.keep_key = args.keep_key;
+    if let Some(state) = &args.state {
+        options.state_root.clone_from(state);
+    }
+    let password = match &args.command {
+        Command::Health => None,
+        _ => password::find(args.password_file.as_deref())?,
+    };
+    let mut client = Client::connect(endpoint, options).await?;
+    let result = serve(args, &mut client, user.as_ref(), recipient.as_ref(), password, &messages).await;
+    client.disconnect().await;
+    result
+}
+
+async fn serve(
+    args: &Args,
+    client: &mut Client,
+    user: Option<&UserName>,
+    recipient: Option<&UserName>,
+    password: Option<qpc_client::Password>,
+    messages: &[String],
+) -> Result<(), Failure> {
+    let Some(user) = user else { return Ok(()) };
+    if let Command::Register { invite, .. } = &args.command {
+        let password = password.map_or_else(|| password::ask(true), Ok)?;
+        return Ok(client.register(user, &password, invite.as_deref()).await?);
+    }
+    match password {
+        Some(password) => client.login(user, &password).await?,
+        // A key file needs no password; where there is none, somebody may be there to ask.
+        None => match client.login_with_key_file(user).await {
+            Err(Error::StateKey(_)) => client.login(user, &password::ask(false)?).await?,
+            other => other?,
+        },
+    }
+    match (&args.command, recipient) {
+        (Command::Send { .. }, Some(recipient)) => {
+            for message in messages {
+                let sent = client.send(recipient, Kind::Text, message.as_bytes()).await?;
+                for device in &sent.refused {
+                    eprintln!(
+                        "qpc: the queue of {recipient}'s device {device} is full, it does not get the message"
+                    );
+                }
+            }
+        }
+        (Command::Accept { .. }, Some(user)) => client.accept_identity(user)?,
+        (Command::Devices, _) => {
+            let mut out = String::new();
+            for device in client.devices().await?.devices.iter() {
+                let here = client.account().is_some_and(|me| me.device == device.device);
+                print::device(device, here, &mut out);
+            }
+            write_out(out.as_bytes())?;
+        }
+        (Command::Receive { timeout, follow, json }, _) => {
+            return receive(client, *timeout, *follow, *json).await;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: bool) -> Result<(), Failure> {
+    let stop = |kind| signal(kind).map_err(|source| Failure::Io { doing: "waiting for signals", source });
+    let (mut interrupt, mut terminate) = (stop(SignalKind::interrupt())?, stop(SignalKind::terminate())?);
+    let mut patience = timeout;
+    let mut came = false;
+    loop {
+        let stopped = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let received = tokio::select! {
+            received = client.receive(patience) => received,
+            () = stopped => return Ok(()),
+        };
+        let messages = match received {
+            Ok(messages) => messages,
+            // The relay will be back.
+            Err(Error::Unreachable { .. } | Error::Timeout | Error::Resolve { .. }) if follow => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        for event in client.events() {
+            eprintln!("qpc: {}", print::event(&event));
+        }
+        let mut out = String::new();
+        for message in &messages {
+            print::message(message, json, &mut out);
+        }
+        write_out(out.as_bytes())?;
+        if let Some(last) = messages.last() {
+            client.confirm(last.position)?;
+            came = true;
+        }
+        match (follow, messages.is_empty()) {
+            (true, _) => patience = FOLLOWING,
+            // Everything there was has been printed.
+            (false, true) if came => return Ok(()),
+            (false, true) => return Err(Failure::NothingCame),
+            (false, false) => patience = Duration::ZERO,
+        }
+    }
+}
+
+/// How long one wait lasts while following.
+const FOLLOWING: Duration = Duration::from_secs(30);
+
+/// The messages to send: the argument, or standard input whole, or its lines.
+fn outgoing(text: Option<&OsString>, lines: bool) -> Result<Vec<String>, Failure> {
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidData => Failure::NotUtf8,
+        _ => Failure::Io { doing: "reading standard input", source },
+    };
+    let messages = match (text, lines) {
+        (Some(_), true) => {
+            return Err(Usage("--lines reads standard input; leave the text out".into()).into());
+        }
+        (Some(text), false) => vec![text.to_str().ok_or(Failure::NotUtf8)?.to_owned()],
+        (None, true) => io::stdin().lock().lines().collect::<Result<_, _>>().map_err(io)?,
+        (None, false) => {
+            let mut text = String::new();
+            // One byte more than a message may have is enough to know.
+            let limit = MAX_INPUT + 1;
+            let read = io::stdin().lock().take(limit).read_to_string(&mut text);
+            match read {
+                Ok(_) => {}
+                // Cut in the middle of a character: too long, not malformed.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData && text.len() as u64 + 4 > limit => {
+                }
+                Err(error) => return Err(io(error)),
+            }
+            vec![text]
+        }
+    };
+    if let Some(long) = messages.iter().find(|message| message.len() as u64 > MAX_INPUT) {
+        return Err(Error::MessageTooLong(long.len()).into());
+    }
+    Ok(messages)
+}
+
+/// Bytes of a message's body.
+const MAX_INPUT: u64 = qpc_client::MAX_BODY as u64;
+
+fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|source| Failure::Io { doing: "printing", source })
+}

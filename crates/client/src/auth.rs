@@ -1,0 +1,203 @@
+//! The password: OPAQUE's client half, and what is sealed under the key only the password gives.
+
+use crate::error::Error;
+use opaque_ke::argon2::{Algorithm, Argon2, Params, Version};
+use opaque_ke::{
+    CipherSuite, ClientLogin, ClientLoginFinishParameters, ClientRegistration,
+    ClientRegistrationFinishParameters, CredentialResponse, Identifiers, RegistrationResponse, Ristretto255,
+    TripleDh,
+};
+use qpc_proto::id::UserName;
+use qpc_proto::limits::{MAX_OPAQUE, MAX_SEALED};
+use qpc_proto::message::KsfProfile;
+use qpc_proto::signing::{self, Exporter};
+use qpc_proto::wire::Blob;
+use rand_core::OsRng;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf;
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+/// A password, wiped from memory when dropped.
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes a password; an empty one is refused.
+    pub fn new(password: &str) -> Result<Self, Error> {
+        if password.is_empty() {
+            return Err(Error::EmptyPassword);
+        }
+        Ok(Self(Zeroizing::new(password.to_owned())))
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// OPAQUE as this protocol uses it.
+struct Suite;
+
+impl CipherSuite for Suite {
+    type OprfCs = Ristretto255;
+    type KeyExchange = TripleDh<Ristretto255, sha2::Sha512>;
+    type Ksf = Argon2<'static>;
+}
+
+/// A registration between its two halves.
+pub(crate) struct Registering(ClientRegistration<Suite>);
+
+impl Registering {
+    pub(crate) fn start(password: &Password) -> Result<(Self, Blob<MAX_OPAQUE>), Error> {
+        let started =
+            ClientRegistration::start(&mut OsRng, password.0.as_bytes()).map_err(|_| Error::Protocol)?;
+        Ok((Self(started.state), blob(&started.message.serialize())?))
+    }
+
+    /// The record for the relay, and the key that only the password gives.
+    pub(crate) fn finish(
+        self,
+        user: &UserName,
+        password: &Password,
+        response: &[u8],
+        ksf: KsfProfile,
+    ) -> Result<(Blob<MAX_OPAQUE>, ExportKey), Error> {
+        let response = RegistrationResponse::deserialize(response).map_err(|_| Error::Protocol)?;
+        let ksf = stretcher(ksf)?;
+        let parameters = ClientRegistrationFinishParameters::new(identifiers(user), Some(&ksf));
+        let finished = self
+            .0
+            .finish(&mut OsRng, password.0.as_bytes(), response, parameters)
+            .map_err(|_| Error::Protocol)?;
+        Ok((blob(&finished.message.serialize())?, ExportKey::new(&finished.export_key)))
+    }
+}
+
+/// A login between its two halves.
+pub(crate) struct LoggingIn(ClientLogin<Suite>);
+
+impl LoggingIn {
+    pub(crate) fn start(password: &Password) -> Result<(Self, Blob<MAX_OPAQUE>), Error> {
+        let started = ClientLogin::start(&mut OsRng, password.0.as_bytes()).map_err(|_| Error::Protocol)?;
+        Ok((Self(started.state), blob(&started.message.serialize())?))
+    }
+
+    pub(crate) fn finish(
+        self,
+        user: &UserName,
+        password: &Password,
+        response: &[u8],
+        ksf: KsfProfile,
+        exporter: &Exporter,
+    ) -> Result<(Blob<MAX_OPAQUE>, ExportKey), Error> {
+        let response = CredentialResponse::deserialize(response).map_err(|_| Error::Protocol)?;
+        let context = signing::opaque_context(exporter, ksf.into());
+        let stretcher = stretcher(ksf)?;
+        let parameters =
+            ClientLoginFinishParameters::new(Some(&context), identifiers(user), Some(&stretcher));
+        // The only thing that can fail with an answer of the right form is the password.
+        let finished = self
+            .0
+            .finish(&mut OsRng, password.0.as_bytes(), response, parameters)
+            .map_err(|_| Error::AuthFailed)?;
+        Ok((blob(&finished.message.serialize())?, ExportKey::new(&finished.export_key)))
+    }
+}
+
+/// OPAQUE's export key: known to whoever knows the password and has asked the relay, and to nobody else.
+pub(crate) struct ExportKey(hkdf::Prk);
+
+impl ExportKey {
+    fn new(bytes: &[u8]) -> Self {
+        Self(hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, bytes))
+    }
+
+    /// The key for one purpose.
+    pub(crate) fn key(&self, purpose: &'static [u8]) -> Result<SlotKey, Error> {
+        let parts = [purpose];
+        let okm = self.0.expand(&parts, &CHACHA20_POLY1305).map_err(|_| Error::Protocol)?;
+        Ok(SlotKey(LessSafeKey::new(UnboundKey::from(okm))))
+    }
+}
+
+/// Seals secrets of 32 bytes.
+pub(crate) struct SlotKey(LessSafeKey);
+
+impl SlotKey {
+    pub(crate) fn new(key: &[u8; 32]) -> Result<Self, Error> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(|_| Error::Protocol)?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Nonce, ciphertext and tag. `owner` ties them to a user or a device.
+    pub(crate) fn seal(&self, owner: &[u8], secret: &[u8; 32]) -> Result<Blob<MAX_SEALED>, Error> {
+        let nonce = random::<NONCE_LEN>()?;
+        let mut sealed = secret.to_vec();
+        self.0
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(owner), &mut sealed)
+            .map_err(|_| Error::Protocol)?;
+        blob(&[&nonce[..], &sealed].concat())
+    }
+
+    pub(crate) fn open(&self, owner: &[u8], sealed: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut sealed = Zeroizing::new(sealed.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let secret = self.0.open_in_place(nonce, Aad::from(owner), &mut sealed).ok()?;
+        Some(Zeroizing::new(<[u8; 32]>::try_from(&*secret).ok()?))
+    }
+}
+
+/// What the identity key's secret half is sealed for.
+pub(crate) const IDENTITY: &[u8] = b"qpc/1 identity";
+/// What a device's state key is sealed for.
+pub(crate) const STATE_KEY: &[u8] = b"qpc/1 state key";
+
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| crate::mls::RandomnessError)
+        .map_err(crate::engine::EngineError::from)?;
+    Ok(bytes)
+}
+
+fn identifiers(user: &UserName) -> Identifiers<'_> {
+    Identifiers { client: Some(user.as_str().as_bytes()), server: Some(signing::OPAQUE_SERVER) }
+}
+
+fn stretcher(ksf: KsfProfile) -> Result<Argon2<'static>, Error> {
+    let (kib, passes) = match ksf {
+        KsfProfile::Standard => (19 * 1024, 2),
+        KsfProfile::Router => (7 * 1024, 5),
+        KsfProfile::Unknown(_) => return Err(Error::Protocol),
+    };
+    let params = Params::new(kib, passes, 1, None).map_err(|_| Error::Protocol)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+fn blob<const MAX: usize>(bytes: &[u8]) -> Result<Blob<MAX>, Error> {
+    Blob::new(bytes.to_vec()).map_err(|_| Error::Protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_opens_for_its_owner_only() {
+        let key = SlotKey::new(&[7; 32]).unwrap();
+        let sealed = key.seal(b"alice", &[9; 32]).unwrap();
+        assert_eq!(*key.open(b"alice", &sealed).unwrap(), [9; 32]);
+        assert!(key.open(b"bob", &sealed).is_none());
+        assert!(SlotKey::new(&[8; 32]).unwrap().open(b"alice", &sealed).is_none());
+        assert!(key.open(b"alice", &sealed[..20]).is_none());
+    }
+
+    #[test]
+    fn no_password_is_no_password() {
+        assert!(matches!(Password::new(""), Err(Error::EmptyPassword)));
+    }
+}

@@ -1,0 +1,490 @@
+//! One connection to a relay: QUIC, whom to trust, frames, requests and their answers.
+//!
+//! A link is used by one task. It sends a request and reads frames until the answer is there; what the relay pushes
+//! meanwhile is kept in the order it came.
+
+use crate::error::Error;
+use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
+use qpc_proto::frame::{self, Decoder};
+use qpc_proto::id::Fingerprint;
+use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CONTROL_FRAME};
+use qpc_proto::message::{
+    ClientFrame, Delivery, ErrorCode, Hello, HelloReply, NoticeKind, RelayFrame, Reply, Request,
+};
+use qpc_proto::signing::{EXPORTER_LABEL, Exporter};
+use qpc_proto::wire::{Message, Text};
+use qpc_proto::{ALPN, VERSION};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt,
+};
+use ring::digest;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+/// Where a relay is, and by what it is known.
+#[derive(Clone, Debug)]
+pub struct RelayEndpoint {
+    host: String,
+    port: u16,
+    server_name: ServerName<'static>,
+    trust: Trust,
+}
+
+#[derive(Clone, Debug)]
+enum Trust {
+    /// Path validation against this certificate, with the server's name.
+    Ca(CertificateDer<'static>),
+    /// A CA with this key, whatever the names and dates.
+    Fingerprint(Fingerprint),
+}
+
+impl RelayEndpoint {
+    /// A relay by `HOST:PORT`, a file with its CA certificate (DER or PEM) and the name in its certificate.
+    pub fn with_ca(server: &str, ca: &Path, server_name: &str) -> Result<Self, Error> {
+        let invalid = || Error::Server(server.to_owned());
+        let (host, port) = split_host_port(server).ok_or_else(invalid)?;
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or_else(invalid)?,
+        };
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| Error::ServerName(server_name.to_owned()))?;
+        let bytes = std::fs::read(ca).map_err(|source| Error::CaFile { path: ca.to_owned(), source })?;
+        let der = CertificateDer::from_pem_slice(&bytes).unwrap_or_else(|_| CertificateDer::from(bytes));
+        if spki_fingerprint(&der).is_none() {
+            return Err(Error::CaFormat(ca.to_owned()));
+        }
+        Ok(Self { host: host.to_owned(), port, server_name: name, trust: Trust::Ca(der) })
+    }
+
+    /// The key that identifies the relay.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        match &self.trust {
+            // Checked where it was read.
+            Trust::Ca(der) => spki_fingerprint(der).unwrap_or(Fingerprint([0; 32])),
+            Trust::Fingerprint(fingerprint) => *fingerprint,
+        }
+    }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl From<RelayAddress> for RelayEndpoint {
+    fn from(address: RelayAddress) -> Self {
+        // Only sent, never judged: the fingerprint is what is trusted.
+        let server_name = ServerName::try_from(address.host.clone())
+            .unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()));
+        Self {
+            host: address.host,
+            port: address.port,
+            server_name,
+            trust: Trust::Fingerprint(address.fingerprint),
+        }
+    }
+}
+
+/// Something the relay said without being asked.
+#[derive(Debug)]
+pub(crate) enum Push {
+    Delivery(Delivery),
+    Notice(NoticeKind),
+}
+
+/// An open connection whose versions are agreed.
+pub(crate) struct Link {
+    endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    decoder: Decoder,
+    next_id: u32,
+    pushed: VecDeque<Push>,
+    address: String,
+    pub(crate) exporter: Exporter,
+    pub(crate) hello: HelloReply,
+}
+
+impl Link {
+    /// Connects and says hello.
+    pub(crate) async fn open(
+        relay: &RelayEndpoint,
+        software: &str,
+        patience: Duration,
+    ) -> Result<Self, Error> {
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((relay.host.as_str(), relay.port))
+            .await
+            .map_err(|source| Error::Resolve { host: relay.host.clone(), source })?
+            .collect();
+        let config = client_config(&relay.trust)?;
+        let mut last = Error::Unreachable { address: relay.address(), reason: "it has no address".into() };
+        for address in addresses {
+            match timeout(patience, Self::open_at(address, relay, config.clone(), software)).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) => last = error,
+                Err(_) => {
+                    last =
+                        Error::Unreachable { address: relay.address(), reason: "it does not answer".into() };
+                }
+            }
+            if matches!(last, Error::Untrusted(_) | Error::Refused { .. }) {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(
+        remote: SocketAddr,
+        relay: &RelayEndpoint,
+        config: ClientConfig,
+        software: &str,
+    ) -> Result<Self, Error> {
+        let address = relay.address();
+        let unreachable = |reason: String| Error::Unreachable { address: address.clone(), reason };
+        let local = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let local: SocketAddr = local.parse().map_err(|_| Error::Protocol)?;
+        let endpoint = Endpoint::client(local).map_err(|error| unreachable(error.to_string()))?;
+        let name = match &relay.server_name {
+            ServerName::DnsName(name) => name.as_ref().to_owned(),
+            _ => relay.host.clone(),
+        };
+        let connecting =
+            endpoint.connect_with(config, remote, &name).map_err(|error| unreachable(error.to_string()))?;
+        let connection = connecting.await.map_err(|error| lost(&address, error))?;
+        let mut exporter = [0; 32];
+        connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").map_err(|_| Error::Protocol)?;
+        let (send, recv) = connection.open_bi().await.map_err(|error| lost(&address, error))?;
+        let mut link = Self {
+            endpoint,
+            connection,
+            send,
+            recv,
+            decoder: Decoder::new(MAX_CONTROL_FRAME),
+            next_id: 1,
+            pushed: VecDeque::new(),
+            address,
+            exporter,
+            hello: empty_hello(),
+        };
+        let hello = Hello { min_version: VERSION, max_version: VERSION, software: Text::new(software) };
+        let Reply::Hello(hello) = link.request(0, hello.into()).await? else { return Err(Error::Protocol) };
+        link.hello = hello;
+        Ok(link)
+    }
+
+    /// Sends a request and returns its answer; a refusal is an answer too.
+    pub(crate) async fn exchange(&mut self, number: u64, request: &Request) -> Result<Reply, Error> {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        let frame = frame::encode(&ClientFrame { id, number, request: Some(request.clone()) });
+        // What may be answered at length goes on a stream of its own, as does what is long itself.
+        let bulk = matches!(request, Request::FetchGroup(_) | Request::FetchDelivery(_));
+        if bulk || frame.len() - 4 > MAX_CONTROL_FRAME {
+            return self.exchange_in_bulk(id, &frame).await;
+        }
+        self.write(&frame).await?;
+        loop {
+            let frame = self.read().await?;
+            if frame.id == id {
+                return frame.reply.ok_or(Error::Protocol);
+            }
+            self.keep(frame);
+        }
+    }
+
+    /// As [`Link::exchange`], but a refusal is an error.
+    pub(crate) async fn request(&mut self, number: u64, request: Request) -> Result<Reply, Error> {
+        match self.exchange(number, &request).await? {
+            Reply::Error(error) => Err(refused(error)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sends a request that has no answer.
+    pub(crate) async fn tell(&mut self, request: Request) -> Result<(), Error> {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        self.write(&frame::encode(&ClientFrame { id, number: 0, request: Some(request) })).await
+    }
+
+    /// What the relay has pushed and was not taken yet.
+    pub(crate) fn take_pushed(&mut self) -> Option<Push> {
+        self.pushed.pop_front()
+    }
+
+    /// Waits for something to be pushed. Dropping the future loses nothing.
+    pub(crate) async fn wait_for_push(&mut self) -> Result<(), Error> {
+        while self.pushed.is_empty() {
+            let frame = self.read().await?;
+            self.keep(frame);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
+    /// Closes the connection and gives the relay a moment to notice.
+    pub(crate) async fn close(mut self) {
+        let _ = self.send.finish();
+        self.connection.close(VarInt::from_u32(0), b"");
+        let _ = timeout(Duration::from_millis(200), self.endpoint.wait_idle()).await;
+    }
+
+    async fn exchange_in_bulk(&mut self, id: u32, frame: &[u8]) -> Result<Reply, Error> {
+        if frame.len() - 4 > MAX_BULK_FRAME {
+            return Err(crate::engine::EngineError::TooLarge.into());
+        }
+        let unreachable = |reason: String| Error::Unreachable { address: self.address.clone(), reason };
+        let (mut send, mut recv) =
+            self.connection.open_bi().await.map_err(|error| lost(&self.address, error))?;
+        send.write_all(frame).await.map_err(|error| unreachable(error.to_string()))?;
+        send.finish().map_err(|error| unreachable(error.to_string()))?;
+        let bytes =
+            recv.read_to_end(MAX_BULK_FRAME + 4).await.map_err(|error| unreachable(error.to_string()))?;
+        let mut decoder = Decoder::new(MAX_BULK_FRAME);
+        decoder.feed(&bytes);
+        let frame = decoder.next_frame().ok().flatten().ok_or(Error::Protocol)?;
+        let frame = RelayFrame::decode(frame).map_err(|_| Error::Protocol)?;
+        frame.reply.filter(|_| frame.id == id).ok_or(Error::Protocol)
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let Err(error) = self.send.write_all(frame).await else { return Ok(()) };
+        Err(self.broken(error.to_string()))
+    }
+
+    async fn read(&mut self) -> Result<RelayFrame, Error> {
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return RelayFrame::decode(frame).map_err(|_| Error::Protocol),
+                Ok(None) => {}
+                Err(_) => return Err(Error::Protocol),
+            }
+            match self.recv.read_chunk(MAX_CONTROL_FRAME, true).await {
+                Ok(Some(chunk)) => self.decoder.feed(&chunk.bytes),
+                Ok(None) => return Err(self.broken("it closed the connection".into())),
+                Err(error) => return Err(self.broken(error.to_string())),
+            }
+        }
+    }
+
+    fn keep(&mut self, frame: RelayFrame) {
+        match frame.reply {
+            Some(Reply::Delivery(delivery)) => self.pushed.push_back(Push::Delivery(delivery)),
+            Some(Reply::Notice(notice)) => self.pushed.push_back(Push::Notice(notice.kind)),
+            // The answer to a request that was given up, or a push of a later version.
+            _ => {}
+        }
+    }
+
+    /// Why nothing comes or goes any more.
+    fn broken(&self, reason: String) -> Error {
+        match self.connection.close_reason() {
+            Some(error) => lost(&self.address, error),
+            None => Error::Unreachable { address: self.address.clone(), reason },
+        }
+    }
+}
+
+/// An [`Error`] that says what the relay said.
+pub(crate) fn refused(error: qpc_proto::message::Error) -> Error {
+    match error.code {
+        ErrorCode::AuthFailed => Error::AuthFailed,
+        code => {
+            let reason = if error.reason.is_empty() { format!("{code:?}") } else { error.reason.to_string() };
+            Error::Refused { code, reason, detail: error.detail }
+        }
+    }
+}
+
+/// Seconds since 1970 where the clock is believable, 0 where it is not.
+pub(crate) fn wall_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if now < BUILT { 0 } else { now }
+}
+
+/// No clock is right that is behind this: 2026-11-01.
+const BUILT: u64 = 1_793_491_200;
+
+fn lost(address: &str, error: ConnectionError) -> Error {
+    match error {
+        ConnectionError::TransportError(error) if (0x100..0x200).contains(&u64::from(error.code)) => {
+            Error::Untrusted(error.reason)
+        }
+        ConnectionError::ApplicationClosed(closed) => {
+            let code =
+                u32::try_from(closed.error_code.into_inner()).map_or(ErrorCode::Internal, ErrorCode::from);
+            let reason = String::from_utf8_lossy(&closed.reason).into_owned();
+            match code {
+                ErrorCode::Internal => {
+                    Error::Unreachable { address: address.to_owned(), reason: closed_text(reason) }
+                }
+                code => Error::Refused { code, reason: closed_text(reason), detail: 0 },
+            }
+        }
+        ConnectionError::TimedOut => {
+            Error::Unreachable { address: address.to_owned(), reason: "it does not answer".into() }
+        }
+        error => Error::Unreachable { address: address.to_owned(), reason: error.to_string() },
+    }
+}
+
+fn closed_text(reason: String) -> String {
+    if reason.is_empty() { "it closed the connection".into() } else { reason }
+}
+
+fn empty_hello() -> HelloReply {
+    HelloReply {
+        version: 0,
+        generation: qpc_proto::id::Generation([0; 16]),
+        software: Text::default(),
+        time: 0,
+        registration: qpc_proto::message::Registration::Open,
+        idle_seconds: 0,
+    }
+}
+
+/// All bounds of QUIC, small enough for a router.
+fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(provider::default_provider());
+    let verifier = Verifier::new(trust, Arc::clone(&provider))?;
+    let untrusted = |error: rustls::Error| Error::Untrusted(error.to_string());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(untrusted)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = rustls::client::Resumption::disabled();
+    let quic = QuicClientConfig::try_from(tls).map_err(|_| Error::Protocol)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(128 * 1024))
+        .receive_window(VarInt::from_u32(256 * 1024))
+        .send_window(256 * 1024)
+        .crypto_buffer_size(16 * 1024)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(Duration::from_secs(25)))
+        .max_idle_timeout(Some(VarInt::from_u32(120_000).into()));
+    let mut config = ClientConfig::new(Arc::new(quic));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// Checks the relay's certificate.
+#[derive(Debug)]
+struct Verifier {
+    check: Check,
+    provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Check {
+    Ca(Arc<WebPkiServerVerifier>),
+    Fingerprint(Fingerprint),
+}
+
+impl Verifier {
+    fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        let check = match trust {
+            Trust::Fingerprint(fingerprint) => Check::Fingerprint(*fingerprint),
+            Trust::Ca(der) => {
+                let untrusted = |error: &dyn std::fmt::Display| Error::Untrusted(error.to_string());
+                let mut roots = RootCertStore::empty();
+                roots.add(der.clone()).map_err(|error| untrusted(&error))?;
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                        .build();
+                Check::Ca(verifier.map_err(|error| untrusted(&error))?)
+            }
+        };
+        Ok(Self { check, provider })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // A router that has just booted believes that it is 1970.
+        let built = UnixTime::since_unix_epoch(Duration::from_secs(BUILT));
+        match &self.check {
+            Check::Ca(verifier) => verifier.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now.max(built),
+            ),
+            Check::Fingerprint(wanted) => {
+                let bad = |error: CertificateError| rustls::Error::InvalidCertificate(error);
+                let ca = std::iter::once(end_entity)
+                    .chain(intermediates)
+                    .find(|der| spki_fingerprint(der) == Some(*wanted))
+                    .ok_or_else(|| {
+                        rustls::Error::General("it has another key than the address says".into())
+                    })?;
+                let anchor = anchor_from_trusted_cert(ca).map_err(|_| bad(CertificateError::BadEncoding))?;
+                let leaf =
+                    EndEntityCert::try_from(end_entity).map_err(|_| bad(CertificateError::BadEncoding))?;
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                leaf.verify_for_usage(algorithms, &[anchor], &[], built, KeyUsage::server_auth(), None, None)
+                    .map_err(|_| bad(CertificateError::UnknownIssuer))?;
+                Ok(ServerCertVerified::assertion())
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// SHA-256 of a certificate's public key info; `None` if it is no certificate.
+fn spki_fingerprint(der: &CertificateDer<'_>) -> Option<Fingerprint> {
+    let certificate = EndEntityCert::try_from(der).ok()?;
+    let hash = digest::digest(&digest::SHA256, &certificate.subject_public_key_info());
+    Some(Fingerprint(hash.as_ref().try_into().ok()?))
+}
