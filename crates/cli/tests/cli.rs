@@ -1,0 +1,296 @@
+//! `qpc` against a relay that really runs: the documented command lines, every exit code, and a relay that is killed.
+//!
+//! The relay is the one built beside `qpc`; `cargo build --workspace` makes both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A relay on a free port, gone with its owner.
+struct Relay {
+    dir: PathBuf,
+    address: String,
+    process: Child,
+}
+
+impl Relay {
+    fn start(dir: &Path, port: u16, more: &[&str]) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_qpc")).with_file_name("qpc-relay");
+        assert!(program.exists(), "{} is missing: run `cargo build --workspace` first", program.display());
+        let mut process = Command::new(program)
+            .arg("--data")
+            .arg(dir)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        while !address.starts_with("qpc://") {
+            address.clear();
+            assert_ne!(lines.read_line(&mut address).unwrap(), 0, "the relay ended");
+        }
+        Self { dir: dir.to_owned(), address: address.trim().to_owned(), process }
+    }
+
+    fn port(&self) -> u16 {
+        let rest = self.address.strip_prefix("qpc://127.0.0.1:").unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// SIGKILL, and the same relay again.
+    fn kill_and_restart(mut self) -> Self {
+        let port = self.port();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        Self::start(&self.dir.clone(), port, &[])
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct World {
+    dir: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("password"), "correct horse\n").unwrap();
+        Self { dir }
+    }
+
+    fn relay(&self) -> Relay {
+        Relay::start(&self.dir.path().join("relay"), 0, &[])
+    }
+
+    fn qpc(&self, relay: &Relay, state: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+        command
+            .args(["--relay", &relay.address, "--state"])
+            .arg(self.dir.path().join(state))
+            .arg("--password-file")
+            .arg(self.dir.path().join("password"))
+            .args(arguments)
+            .env_remove("QPC_PASSWORD")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end: status, standard output, standard error.
+    fn run(&self, relay: &Relay, state: &str, arguments: &[&str]) -> (i32, String, String) {
+        outcome(self.qpc(relay, state, arguments).output().unwrap())
+    }
+
+    fn ok(&self, relay: &Relay, state: &str, arguments: &[&str]) -> String {
+        let (status, out, err) = self.run(relay, state, arguments);
+        assert_eq!(status, 0, "{arguments:?}: {err}");
+        out
+    }
+}
+
+fn outcome(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn with_input(mut command: Command, input: &[u8]) -> (i32, String, String) {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A child that refuses early does not read it all.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    outcome(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_conversation() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello bob"]);
+    assert_eq!(world.ok(&relay, "b", &["receive", "--user", "bob"]), "alice: hello bob\n");
+
+    // From standard input: whole, and line by line; nothing reaches the terminal as a control character.
+    let (status, _, err) =
+        with_input(world.qpc(&relay, "b", &["--user", "bob", "send", "alice"]), b"two\nlines \x1b[2J\n");
+    assert_eq!((status, err.as_str()), (0, ""));
+    let (status, _, err) =
+        with_input(world.qpc(&relay, "b", &["--user", "bob", "send", "alice", "--lines"]), b"one\ntwo\n");
+    assert_eq!((status, err.as_str()), (0, ""));
+    let received = world.ok(&relay, "a", &["--user", "alice", "receive"]);
+    assert_eq!(received, "bob: two\\nlines \\u{1b}[2J\\n\nbob: one\nbob: two\n");
+
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "\u{20ac}"]);
+    let json = world.ok(&relay, "b", &["--user", "bob", "receive", "--json"]);
+    let message: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&message["sender"], &message["body"]), (&"alice".into(), &"\u{20ac}".into()));
+    for field in ["conversation", "id"] {
+        assert_eq!(message[field].as_str().unwrap().len(), 32, "{json}");
+    }
+    assert!(message["time"].is_u64() && message["sent"].is_u64(), "{json}");
+}
+
+#[test]
+fn what_is_acknowledged_survives_sigkill() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let mut expected = String::new();
+    for n in 0..6 {
+        world.ok(&relay, "a", &["--user", "alice", "send", "bob", &format!("message {n}")]);
+        expected += &format!("alice: message {n}\n");
+        relay = relay.kill_and_restart();
+    }
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), expected);
+    assert_eq!(world.run(&relay, "b", &["--user", "bob", "receive", "--timeout", "100ms"]).0, 7);
+
+    // Neither text nor password in the relay's files.
+    let mut stack = vec![world.dir.path().join("relay")];
+    while let Some(path) = stack.pop() {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_dir() {
+            stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if metadata.is_file() {
+            let bytes = fs::read(&path).unwrap();
+            for secret in [&b"message 1"[..], b"correct horse"] {
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_login_is_a_new_device() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "before"]);
+    world.ok(&relay, "b2", &["--user", "bob", "login"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "both"]);
+    assert_eq!(world.ok(&relay, "b2", &["--user", "bob", "receive"]), "alice: both\n");
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: before\nalice: both\n");
+    world.ok(&relay, "b2", &["--user", "bob", "send", "alice", "from the new one"]);
+    assert_eq!(world.ok(&relay, "a", &["--user", "alice", "receive"]), "bob: from the new one\n");
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "bob: from the new one\n");
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "devices"]).lines().count(), 2);
+}
+
+#[test]
+fn a_key_file_replaces_the_password() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "b", &["--user", "bob", "send", "alice", "hello"]);
+    fs::remove_file(world.dir.path().join("password")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    command.args(["--relay", &relay.address, "--user", "alice", "receive", "--state"]);
+    command.arg(world.dir.path().join("a")).env_remove("QPC_PASSWORD").stdin(Stdio::null());
+    assert_eq!(outcome(command.output().unwrap()).1, "bob: hello\n");
+}
+
+#[test]
+fn following_goes_on() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let mut following = world.qpc(&relay, "b", &["--user", "bob", "receive", "--follow"]);
+    let mut following = following.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "one"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "alice: one");
+    // The relay goes and comes back; nobody logs in again.
+    let relay = relay.kill_and_restart();
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "two"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "alice: two");
+    following.kill().unwrap();
+    following.wait().unwrap();
+}
+
+#[test]
+fn every_failure_has_its_status_and_says_what_to_do() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    let long_name = "a".repeat(65);
+    for (status, part, arguments) in [
+        (2, "needs a recipient", &["--user", "alice", "send"][..]),
+        (2, "--user", &["send", "bob", "x"]),
+        (2, "at most 64", &["register", &long_name]),
+        (2, "characters a-z", &["register", "Alice"]),
+        (2, "at most 64", &["--user", "alice", "send", &long_name, "x"]),
+        (4, "taken", &["register", "alice"]),
+        (6, "no account named bob", &["--user", "alice", "send", "bob", "x"]),
+        (7, "no message", &["--user", "alice", "receive", "--timeout", "0"]),
+    ] {
+        let (got, out, err) = world.run(&relay, "a", arguments);
+        assert_eq!((got, out.as_str()), (status, ""), "{arguments:?}: {err}");
+        assert!(err.contains(part) && err.lines().count() == 1, "{arguments:?}: {err}");
+    }
+
+    // Texts that cannot be sent.
+    let send = ["--user", "alice", "send", "bob"];
+    let (status, _, err) = with_input(world.qpc(&relay, "a", &send), &[0xff, 0xfe]);
+    assert!(status == 2 && err.contains("UTF-8"), "{status} {err}");
+    let (status, _, err) = with_input(world.qpc(&relay, "a", &send), &vec![b'x'; 49153]);
+    assert!(status == 2 && err.contains("49152"), "{status} {err}");
+
+    // Passwords.
+    fs::write(world.dir.path().join("password"), "wrong").unwrap();
+    let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive"]);
+    assert!(status == 5 && err.contains("wrong"), "{status} {err}");
+    fs::write(world.dir.path().join("password"), "\n").unwrap();
+    let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive"]);
+    assert!(status == 2 && err.contains("empty"), "{status} {err}");
+    fs::write(world.dir.path().join("password"), "correct horse").unwrap();
+
+    // A folder that somebody else works in.
+    let mut following = world.qpc(&relay, "a", &["--user", "alice", "receive", "--follow"]);
+    let mut following = following.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let busy = loop {
+        let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive", "--timeout", "0"]);
+        if status != 7 {
+            break (status, err);
+        }
+    };
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert!(busy.0 == 8 && busy.1.contains("in use"), "{busy:?}");
+
+    // Another relay's address, and no relay.
+    let mut wrong = relay.address.clone();
+    let digit = if wrong.pop() == Some('0') { '1' } else { '0' };
+    wrong.push(digit);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    let (status, _, err) = outcome(command.args(["--relay", &wrong, "health"]).output().unwrap());
+    assert!(status == 3 && err.contains("not trusted"), "{status} {err}");
+    let address = relay.address.clone();
+    drop(relay);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    let (status, _, err) = outcome(command.args(["--relay", &address, "health"]).output().unwrap());
+    assert!(status == 3 && err.contains("reached"), "{status} {err}");
+}
+
+#[test]
+fn version_and_help() {
+    for (flag, part) in [("--version", concat!("qpc ", env!("CARGO_PKG_VERSION"))), ("--help", "Exit status")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_qpc")).arg(flag).output().unwrap();
+        assert!(String::from_utf8(output.stdout).unwrap().contains(part) && output.status.success());
+    }
+}
