@@ -259,10 +259,18 @@ fn every_failure_has_its_status_and_says_what_to_do() {
     assert!(status == 2 && err.contains("empty"), "{status} {err}");
     fs::write(world.dir.path().join("password"), "correct horse").unwrap();
 
-    // A folder that somebody else works in.
-    let mut following = world.qpc(&relay, "a", &["--user", "alice", "receive", "--follow"]);
-    let mut following = following.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // A folder that somebody else works in. Who of the two comes first is chance, so until the other one has it.
+    let follow = || {
+        let mut following = world.qpc(&relay, "a", &["--user", "alice", "receive", "--follow"]);
+        following.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut following = follow();
     let busy = loop {
+        if following.try_wait().unwrap().is_some() {
+            following = follow();
+        }
+        // Not to be taken for somebody who guesses passwords.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive", "--timeout", "0"]);
         if status != 7 {
             break (status, err);

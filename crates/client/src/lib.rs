@@ -13,6 +13,7 @@ mod error;
 mod link;
 pub mod mls;
 mod session;
+mod socket;
 mod state;
 
 pub use auth::Password;

@@ -4,6 +4,7 @@
 //! meanwhile is kept in the order it came.
 
 use crate::error::Error;
+use crate::socket;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::Fingerprint;
@@ -16,7 +17,8 @@ use qpc_proto::wire::{Message, Text};
 use qpc_proto::{ALPN, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use ring::digest;
 use rustls::client::WebPkiServerVerifier;
@@ -157,7 +159,15 @@ impl Link {
         let unreachable = |reason: String| Error::Unreachable { address: address.clone(), reason };
         let local = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
         let local: SocketAddr = local.parse().map_err(|_| Error::Protocol)?;
-        let endpoint = Endpoint::client(local).map_err(|error| unreachable(error.to_string()))?;
+        let bound = socket::bind(local).and_then(|socket| {
+            Endpoint::new_with_abstract_socket(
+                EndpointConfig::default(),
+                None,
+                socket,
+                Arc::new(TokioRuntime),
+            )
+        });
+        let endpoint = bound.map_err(|error| unreachable(error.to_string()))?;
         let name = match &relay.server_name {
             ServerName::DnsName(name) => name.as_ref().to_owned(),
             _ => relay.host.clone(),

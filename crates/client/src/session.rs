@@ -11,7 +11,7 @@ use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::limits::{MAX_BODY, MAX_LABEL};
 use qpc_proto::message::{
-    Account, Ack, Conversation, Credit, Devices, Durability, EnrolDevice, ErrorCode, FetchDelivery,
+    Account, Ack, Conversation, Credit, Devices, Durability, EnrolDevice, Entry, ErrorCode, FetchDelivery,
     FetchGroup, FetchKeyPackages, KsfProfile, ListConversations, ListDevices, LoginFinish, LoginStart,
     NoticeKind, OpenDirect, RegisterFinish, RegisterStart, Reply, ReportCommit, Request, Stored,
 };
@@ -651,11 +651,20 @@ impl Client {
         }
     }
 
-    /// A request whose refusal is an error.
+    /// A request whose refusal is an error. A relay that is busy is asked again.
     async fn ask(&mut self, request: Request) -> Result<Reply, Error> {
-        match self.exchange(0, &request).await? {
-            Reply::Error(error) => Err(refused(error)),
-            reply => Ok(reply),
+        let deadline = Instant::now() + self.options.patience;
+        loop {
+            let error = match self.exchange(0, &request).await? {
+                Reply::Error(error) => error,
+                reply => return Ok(reply),
+            };
+            let pause = Duration::from_secs(error.detail.max(1));
+            let busy = matches!(error.code, ErrorCode::Busy | ErrorCode::RateLimited);
+            if !busy || Instant::now() + pause > deadline {
+                return Err(refused(error));
+            }
+            sleep(pause).await;
         }
     }
 
@@ -709,7 +718,8 @@ impl Client {
                             let patience = self.options.patience;
                             let fetched = timeout(patience, self.link()?.exchange(0, &request));
                             match fetched.await.map_err(|_| Error::Timeout)?? {
-                                Reply::Delivery(delivery) => delivery.entry.ok_or(Error::Protocol)?,
+                                // Gone or unreadable: on behind it.
+                                Reply::Delivery(delivery) => delivery.entry.unwrap_or_else(nothing),
                                 _ => return Err(Error::Protocol),
                             }
                         }
@@ -759,6 +769,11 @@ impl Client {
             || Error::Unreachable { address: "its address".into(), reason: "the connection is gone".into() };
         self.link.as_mut().ok_or_else(gone)
     }
+}
+
+/// An entry that says nothing.
+fn nothing() -> Entry {
+    Entry { conversation: ConversationId([0; 16]), sender: None, time: 0, age: 0, kind: None }
 }
 
 /// Deliveries granted at a time.

@@ -32,6 +32,9 @@ pub(crate) struct Compaction {
     at: u64,
 }
 
+/// The records of a frame with the places of their bodies, and where the frame ends.
+type Placed = (Vec<(Record, u32)>, u64);
+
 impl<S: Storage> Journal<S> {
     /// Does a part of what is due: removes segments that are mostly garbage, and those with garbage older than
     /// [`Options::garbage_age`](crate::Options::garbage_age). `now` is any clock that only goes forward. Copies about `budget` bytes
@@ -195,7 +198,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// The records of the frame at `at` with the places of their bodies, and where the frame ends.
-    fn frame_of(&self, number: u32, at: u64) -> Result<Option<(Vec<(Record, u32)>, u64)>, Error> {
+    fn frame_of(&self, number: u32, at: u64) -> Result<Option<Placed>, Error> {
         let Some(segment) = self.segments.get(&number) else { return Ok(None) };
         let read = |at: u64, len: usize| {
             let mut bytes = vec![0; len];

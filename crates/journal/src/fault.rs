@@ -225,7 +225,7 @@ impl StorageFile for DiskFile {
                 *left -= 1;
             }
         }
-        let used: u64 = state.files.values().map(|content| locked_len(content)).sum();
+        let used: u64 = state.files.values().map(locked_len).sum();
         if let Some(capacity) = state.faults.capacity {
             let room = capacity.saturating_sub(used) as usize;
             if room < len {

@@ -203,7 +203,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Turns operations into records with explicit sequence numbers, leaving out those without an effect.
-    fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<(Record, Option<&'a [u8]>)>, Error> {
+    fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<Loaded<'a>>, Error> {
         let mut parts = Vec::with_capacity(batch.ops.len());
         let mut put = HashSet::new();
         // Queues this batch changes, as they will be: (first, next), or gone.
@@ -381,6 +381,9 @@ impl<S: Storage> Journal<S> {
         }
     }
 }
+
+/// A record with its body, if it has one.
+pub(crate) type Loaded<'a> = (Record, Option<&'a [u8]>);
 
 /// What a batch is written for; decides how far into the budget it may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,0 +1,242 @@
+//! What the relay is known by: its own CA, a certificate under it, and the secrets of OPAQUE. Made on first start, kept
+//! in the data directory.
+//!
+//! ```text
+//! ca.key, ca.der, ca.pem     the CA; clients trust it by file or by the fingerprint in the address
+//! relay.key, relay.der       the certificate of this relay
+//! relay.names                the names in it; it is made anew when they change
+//! opaque.key                 without it nobody logs in; with it and the store passwords can be guessed
+//! ```
+
+use crate::service::{Rng, ServiceKeys};
+use qpc_proto::id::Fingerprint;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, date_time_ymd,
+};
+use ring::digest;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("{} is damaged; restore it from a backup", .0.display())]
+    Damaged(PathBuf),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// A relay's data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Creates the directory if it does not exist.
+    pub(crate) fn create(path: &Path) -> Result<Self, KeyError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The secrets of OPAQUE.
+    pub(crate) fn service_keys(&self, rng: &mut Rng) -> Result<ServiceKeys, KeyError> {
+        if let Some(bytes) = self.read("opaque.key")? {
+            return ServiceKeys::from_bytes(&bytes).ok_or_else(|| KeyError::Damaged(self.path("opaque.key")));
+        }
+        let keys = ServiceKeys::generate(rng);
+        self.write("opaque.key", &keys.to_bytes(), 0o600)?;
+        Ok(keys)
+    }
+
+    /// The CA's fingerprint, if there is a CA already.
+    pub(crate) fn fingerprint(&self) -> Result<Option<Fingerprint>, KeyError> {
+        Ok(self.ca_key()?.map(|key| fingerprint(&key)))
+    }
+
+    /// The certificate chain with its key, for these names. Only a change writes anything.
+    pub(crate) fn identity(&self, names: &BTreeSet<String>) -> Result<Identity, KeyError> {
+        let ca_key = match self.ca_key()? {
+            Some(key) => key,
+            None => {
+                let key = KeyPair::generate_for(&PKCS_ED25519)?;
+                let certificate = ca_params()?.self_signed(&key)?;
+                self.write("ca.der", certificate.der(), 0o644)?;
+                self.write("ca.pem", certificate.pem().as_bytes(), 0o644)?;
+                // Last: with it the CA is complete.
+                self.write("ca.key", &key.serialize_der(), 0o600)?;
+                key
+            }
+        };
+        let fingerprint = fingerprint(&ca_key);
+        let ca = self.read("ca.der")?.ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?;
+        let listed = names.iter().map(|name| format!("{name}\n")).collect::<String>();
+        let current = self.read("relay.names")?.is_some_and(|names| names == listed.as_bytes());
+        let stored = (self.read("relay.der")?, self.read("relay.key")?);
+        let (leaf, key) = match stored {
+            (Some(leaf), Some(key)) if current => (leaf, key),
+            _ => {
+                let key = KeyPair::generate_for(&PKCS_ED25519)?;
+                let issuer = Issuer::new(ca_params()?, ca_key);
+                let leaf = leaf_params(names)?.signed_by(&key, &issuer)?;
+                self.write("relay.der", leaf.der(), 0o600)?;
+                self.write("relay.key", &key.serialize_der(), 0o600)?;
+                self.write("relay.names", listed.as_bytes(), 0o600)?;
+                (leaf.der().to_vec(), key.serialize_der())
+            }
+        };
+        Ok(Identity {
+            chain: vec![CertificateDer::from(leaf), CertificateDer::from(ca)],
+            key: PrivatePkcs8KeyDer::from(key).into(),
+            fingerprint,
+        })
+    }
+
+    fn ca_key(&self) -> Result<Option<KeyPair>, KeyError> {
+        let Some(bytes) = self.read("ca.key")? else { return Ok(None) };
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(bytes), &PKCS_ED25519);
+        key.map(Some).map_err(|_| KeyError::Damaged(self.path("ca.key")))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyError> {
+        match fs::read(self.path(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(KeyError::File { path: self.path(name), source }),
+        }
+    }
+
+    /// Replaces a file so that a power cut leaves the old or the new one.
+    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), KeyError> {
+        let write = || -> io::Result<()> {
+            let temporary = self.path(&format!("{name}.new"));
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(temporary, self.path(name))?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|source| KeyError::File { path: self.path(name), source })
+    }
+}
+
+/// What the relay shows its clients.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// All names this machine may be reached by.
+pub(crate) fn local_names(configured: &[String]) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = configured.iter().cloned().collect();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    if let Ok(host) = nix::unistd::gethostname() {
+        let host = host.to_string_lossy().into_owned();
+        if rustls::pki_types::ServerName::try_from(host.as_str()).is_ok() {
+            names.insert(host);
+        }
+    }
+    names.extend(local_addresses().iter().map(ToString::to_string));
+    names
+}
+
+/// The addresses of this machine's interfaces, loopback and link-local ones left out.
+pub(crate) fn local_addresses() -> Vec<std::net::IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| std::net::IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::IpAddr::V6(v6.ip())))
+    };
+    let useful = |ip: &std::net::IpAddr| match ip {
+        std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    interfaces.filter_map(address).filter(useful).collect()
+}
+
+fn fingerprint(key: &KeyPair) -> Fingerprint {
+    let hash = digest::digest(&digest::SHA256, &key.subject_public_key_info());
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.as_ref());
+    Fingerprint(bytes)
+}
+
+fn ca_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name = named("quicprochat relay CA");
+    valid_for_ever(&mut params);
+    Ok(params)
+}
+
+fn leaf_params(names: &BTreeSet<String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.distinguished_name = named("quicprochat relay");
+    valid_for_ever(&mut params);
+    Ok(params)
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+/// A router may make its certificate before it knows the date, and lives longer than anybody renews by hand.
+fn valid_for_ever(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(4000, 1, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn keys_stay_and_the_certificate_follows_the_names() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = DataDir::create(&temporary.path().join("data")).unwrap();
+        assert_eq!(dir.fingerprint().unwrap(), None);
+        let names = |name: &str| BTreeSet::from(["localhost".to_owned(), name.to_owned()]);
+        let first = dir.identity(&names("a.lan")).unwrap();
+        let same = dir.identity(&names("a.lan")).unwrap();
+        let other = dir.identity(&names("192.168.1.1")).unwrap();
+        assert_eq!((&first.chain, first.fingerprint), (&same.chain, same.fingerprint));
+        assert_ne!(first.chain[0], other.chain[0]);
+        assert_eq!((&first.chain[1], first.fingerprint), (&other.chain[1], other.fingerprint));
+        assert_eq!(dir.fingerprint().unwrap(), Some(first.fingerprint));
+        let mut rng: Rng = Box::new(rand_core::OsRng);
+        let keys = dir.service_keys(&mut rng).unwrap().to_bytes();
+        assert_eq!(dir.service_keys(&mut rng).unwrap().to_bytes(), keys);
+        for entry in fs::read_dir(temporary.path().join("data")).unwrap() {
+            let entry = entry.unwrap();
+            let public = ["ca.der", "ca.pem"].contains(&entry.file_name().to_str().unwrap());
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if public { 0o644 } else { 0o600 }, "{:?}", entry.file_name());
+        }
+        fs::write(dir.path("opaque.key"), b"x").unwrap();
+        assert!(matches!(dir.service_keys(&mut rng), Err(KeyError::Damaged(_))));
+    }
+}

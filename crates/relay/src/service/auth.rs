@@ -1,0 +1,301 @@
+//! Registration and login by password (OPAQUE, RFC 9807).
+
+use super::caller::{Caller, LoggingIn, Progress};
+use super::change::Change;
+use super::limits::peer_key;
+use super::refusal::Refusal;
+use super::{Now, Rng, Service, blob, list};
+use crate::records::{AccountRow, InviteRow, key};
+use crate::store::{Store, StoreError};
+use opaque_ke::argon2::Argon2;
+use opaque_ke::{
+    CipherSuite, CredentialFinalization, CredentialRequest, Identifiers, RegistrationRequest,
+    RegistrationUpload, Ristretto255, ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup,
+    TripleDh,
+};
+use qpc_proto::id::{PublicKey, UserName};
+use qpc_proto::message::{
+    Account, DeviceSlot, Done, ErrorCode, KsfProfile, LoginFinish, LoginStart, OpaqueReply, RegisterFinish,
+    RegisterStart, Registration, Signature,
+};
+use qpc_proto::signing::{self, Exporter};
+use qpc_proto::wire::{List, Message};
+use ring::{digest, hmac, signature};
+use sha2::Sha512;
+
+/// OPAQUE as this protocol uses it.
+#[derive(Debug)]
+pub struct Suite;
+
+impl CipherSuite for Suite {
+    type OprfCs = Ristretto255;
+    type KeyExchange = TripleDh<Ristretto255, Sha512>;
+    type Ksf = Argon2<'static>;
+}
+
+/// The secrets of the service: whoever has them and the store can guess passwords, and without them nobody logs in.
+pub struct ServiceKeys {
+    opaque: ServerSetup<Suite>,
+    /// Chooses what is told of users that do not exist.
+    decoys: [u8; 32],
+}
+
+impl ServiceKeys {
+    /// New keys.
+    pub fn generate(rng: &mut Rng) -> Self {
+        let mut decoys = [0; 32];
+        rng.fill_bytes(&mut decoys);
+        Self { opaque: ServerSetup::new(rng), decoys }
+    }
+
+    /// Reads what [`ServiceKeys::to_bytes`] gave; `None` if it is something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (decoys, opaque) = bytes.strip_prefix(KEYS_MAGIC)?.split_first_chunk()?;
+        let opaque = ServerSetup::deserialize(opaque).ok()?;
+        let keys = Self { opaque, decoys: *decoys };
+        (keys.to_bytes() == bytes).then_some(keys)
+    }
+
+    /// For a file that only the relay may read.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [KEYS_MAGIC, &self.decoys, &self.opaque.serialize()].concat()
+    }
+
+    /// The key-stretching profile a user who does not exist seems to have: always the same, and either of the two.
+    fn decoy_ksf(&self, user: &UserName) -> KsfProfile {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.decoys);
+        match hmac::sign(&key, user.as_str().as_bytes()).as_ref()[0] & 1 {
+            0 => KsfProfile::Standard,
+            _ => KsfProfile::Router,
+        }
+    }
+}
+
+impl std::fmt::Debug for ServiceKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServiceKeys(..)")
+    }
+}
+
+impl<S: Store> Service<S> {
+    pub(super) fn register_start(
+        &mut self,
+        now: Now,
+        caller: &mut Caller,
+        request: &RegisterStart,
+    ) -> Result<Change, Refusal> {
+        no_session_yet(caller)?;
+        let peer = peer_key(caller.peer);
+        let limits = &mut self.limits;
+        let wait =
+            limits.login_by_peer.wait(&peer, now.uptime).max(limits.login_global.wait(&(), now.uptime));
+        if wait > 0 {
+            return Err(Refusal::with_detail(ErrorCode::RateLimited, wait));
+        }
+        limits.login_by_peer.take(&peer, now.uptime);
+        limits.login_global.take(&(), now.uptime);
+        self.may_register(now, &request.user, &request.invite)?;
+
+        let message = RegistrationRequest::deserialize(&request.request).map_err(|_| malformed())?;
+        let started = ServerRegistration::start(&self.keys.opaque, message, request.user.as_str().as_bytes());
+        let response = started.map_err(|_| malformed())?.message.serialize().to_vec();
+        Ok(Change {
+            progress: Some(Progress::Registering {
+                user: request.user.clone(),
+                invite: request.invite.to_string(),
+            }),
+            ..Change::reply(OpaqueReply { response: blob(response)?, ksf: KsfProfile::Standard })
+        })
+    }
+
+    pub(super) fn register_finish(
+        &mut self,
+        now: Now,
+        caller: &mut Caller,
+        request: &RegisterFinish,
+    ) -> Result<Change, Refusal> {
+        let Progress::Registering { user, invite } = &caller.progress else {
+            return Err(Refusal::invalid("no registration has begun on this connection"));
+        };
+        let invite = self.may_register(now, user, invite)?;
+        if matches!(request.ksf, KsfProfile::Unknown(_)) {
+            return Err(Refusal::invalid("unknown key-stretching profile"));
+        }
+        if !verify(&request.identity_key, &signing::registration(&caller.exporter, user), &request.proof) {
+            return Err(ErrorCode::AuthFailed.into());
+        }
+        let upload = RegistrationUpload::<Suite>::deserialize(&request.record).map_err(|_| malformed())?;
+        let record = ServerRegistration::finish(upload).serialize().to_vec();
+        let account = AccountRow {
+            identity_key: request.identity_key,
+            record: blob(record)?,
+            ksf: request.ksf,
+            sealed_identity: request.sealed_identity.clone(),
+            devices: List::default(),
+            registered: self.age(now),
+        };
+        let progress = Progress::Account { user: user.clone(), identity_key: request.identity_key };
+        let mut change = Change { progress: Some(progress), ..Change::reply(Done {}) };
+        change.batch.put(key::account(user), account.encode());
+        if let Some(invite) = invite {
+            change.batch.delete(invite);
+        }
+        change.count = Some(|counters| counters.registrations += 1);
+        // What is limited is trying; accounts have a bound of their own.
+        self.limits.login_by_peer.refund(&peer_key(caller.peer));
+        Ok(change)
+    }
+
+    pub(super) fn login_start(
+        &mut self,
+        now: Now,
+        caller: &mut Caller,
+        request: &LoginStart,
+    ) -> Result<Change, Refusal> {
+        no_session_yet(caller)?;
+        let peer = peer_key(caller.peer);
+        let limits = &mut self.limits;
+        let wait = limits
+            .login_by_user
+            .wait(&request.user, now.uptime)
+            .max(limits.login_by_peer.wait(&peer, now.uptime))
+            .max(limits.login_global.wait(&(), now.uptime));
+        if wait > 0 {
+            return Err(Refusal::with_detail(ErrorCode::RateLimited, wait));
+        }
+        // A login counts as failed until it has succeeded: who breaks off has tried a password too.
+        limits.login_by_user.take(&request.user, now.uptime);
+        limits.login_by_peer.take(&peer, now.uptime);
+        limits.login_global.take(&(), now.uptime);
+        self.counters.login_attempts += 1;
+
+        let message = CredentialRequest::deserialize(&request.request).map_err(|_| malformed())?;
+        let account = self.account(&request.user)?;
+        let ksf = account.as_ref().map_or_else(|| self.keys.decoy_ksf(&request.user), |account| account.ksf);
+        let record = match &account {
+            None => None,
+            Some(account) => Some(ServerRegistration::deserialize(&account.record).map_err(|_| damaged())?),
+        };
+        let context = signing::opaque_context(&caller.exporter, ksf.into());
+        let started = ServerLogin::start(
+            &mut self.rng,
+            &self.keys.opaque,
+            record,
+            message,
+            request.user.as_str().as_bytes(),
+            parameters(&context, &request.user),
+        );
+        let started = started.map_err(|_| malformed())?;
+        let response = blob(started.message.serialize().to_vec())?;
+        let progress = Progress::LoggingIn(Box::new(LoggingIn {
+            user: request.user.clone(),
+            identity_key: account.map(|account| account.identity_key),
+            ksf,
+            state: started.state,
+        }));
+        Ok(Change { progress: Some(progress), ..Change::reply(OpaqueReply { response, ksf }) })
+    }
+
+    pub(super) fn login_finish(
+        &mut self,
+        caller: &mut Caller,
+        request: &LoginFinish,
+    ) -> Result<Change, Refusal> {
+        // Whatever comes of it, the exchange is used up.
+        let login = match std::mem::replace(&mut caller.progress, Progress::Anonymous) {
+            Progress::LoggingIn(login) => *login,
+            other => {
+                caller.progress = other;
+                return Err(Refusal::invalid("no login has begun on this connection"));
+            }
+        };
+        let context = signing::opaque_context(&caller.exporter, login.ksf.into());
+        let finished = CredentialFinalization::deserialize(&request.finalization)
+            .and_then(|message| login.state.finish(message, parameters(&context, &login.user)));
+        let (Ok(_), Some(identity_key)) = (finished, login.identity_key) else {
+            self.counters.login_failures += 1;
+            return Err(ErrorCode::AuthFailed.into());
+        };
+        // The account may have been removed, and the name taken by somebody else, since the login began.
+        let account = self.account(&login.user)?.filter(|account| account.identity_key == identity_key);
+        let account = account.ok_or(ErrorCode::AuthFailed)?;
+
+        self.limits.login_by_user.refund(&login.user);
+        self.limits.login_by_peer.refund(&peer_key(caller.peer));
+        let mut slots = Vec::new();
+        for reference in account.devices.iter() {
+            if let Some(row) = self.device(&reference.device)? {
+                slots.push(DeviceSlot { device: reference.device, state_slot: row.state_slot });
+            }
+        }
+        let reply = Account { identity_key, sealed_identity: account.sealed_identity, devices: list(slots)? };
+        Ok(Change {
+            progress: Some(Progress::Account { user: login.user, identity_key }),
+            count: Some(|counters| counters.logins += 1),
+            ..Change::reply(reply)
+        })
+    }
+
+    /// Whether a new account may have this name; with the key of the invite that pays for it, if one is needed.
+    fn may_register(&self, now: Now, user: &UserName, invite: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        // The invite first: without one nobody learns which names are taken.
+        let invite = match self.policy.registration {
+            Registration::Open => None,
+            Registration::Invite => Some(self.valid_invite(now, invite)?.ok_or(ErrorCode::InviteInvalid)?),
+            Registration::Closed | Registration::Unknown(_) => {
+                return Err(ErrorCode::RegistrationClosed.into());
+            }
+        };
+        if self.store.contains(&key::account(user)) {
+            return Err(ErrorCode::NameTaken.into());
+        }
+        if self.store.count(key::ACCOUNTS) >= self.policy.max_accounts {
+            return Err(ErrorCode::RegistrationClosed.into());
+        }
+        Ok(invite)
+    }
+
+    fn valid_invite(&self, now: Now, code: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = invite_key(code);
+        let row: Option<InviteRow> = self.row(&key)?;
+        Ok(row.filter(|row| self.age(now) < row.expires).map(|_| key))
+    }
+}
+
+/// The key of an invite's row. Only the hash is stored: whoever reads the store cannot use the code.
+pub(super) fn invite_key(code: &str) -> Vec<u8> {
+    key::invite(digest::digest(&digest::SHA256, code.as_bytes()).as_ref())
+}
+
+/// Whether a signature over `message` is by `key`.
+pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+    signature::UnparsedPublicKey::new(&signature::ED25519, &key.0).verify(message, signature).is_ok()
+}
+
+/// A device signs over the connection's exporter and its own key.
+pub(super) fn verify_session(exporter: &Exporter, key: &PublicKey, proof: &Signature) -> bool {
+    verify(key, &signing::session(exporter, key), proof)
+}
+
+pub(super) fn no_session_yet(caller: &Caller) -> Result<(), Refusal> {
+    match caller.progress {
+        Progress::Device(_) => Err(Refusal::invalid("this connection already is a device's session")),
+        _ => Ok(()),
+    }
+}
+
+fn parameters<'a>(context: &'a [u8], user: &'a UserName) -> ServerLoginParameters<'a, 'a> {
+    let identifiers =
+        Identifiers { client: Some(user.as_str().as_bytes()), server: Some(signing::OPAQUE_SERVER) };
+    ServerLoginParameters { context: Some(context), identifiers }
+}
+
+fn malformed() -> Refusal {
+    Refusal::invalid("not a message of OPAQUE")
+}
+
+fn damaged() -> Refusal {
+    StoreError::Damaged("a password record".to_owned()).into()
+}
+
+const KEYS_MAGIC: &[u8] = b"qpc-relay keys 1";
