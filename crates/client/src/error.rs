@@ -47,6 +47,9 @@ pub enum Error {
     /// No address of a relay can be made of this.
     #[error("{0:?} is not HOST:PORT of a relay")]
     Server(String),
+    /// The relay does not take messages now. This one waits here and goes out with a later connection.
+    #[error("not sent yet, it waits here for the next connection: {0}")]
+    Postponed(String),
     /// The relay said something that the protocol does not allow there.
     #[error("the relay's answer does not fit the request; do client and relay have the same version?")]
     Protocol,
@@ -63,6 +66,9 @@ pub enum Error {
     /// Another connection took over this device's session.
     #[error("another program has opened this device's session")]
     Replaced,
+    /// The connection went before the relay said that it has the message. It waits here and goes out, once, with the next.
+    #[error("the relay has not confirmed the message; it waits here and goes out with the next connection")]
+    Unconfirmed,
     /// The host has no address.
     #[error("cannot find {host}: {source}")]
     Resolve {
@@ -152,9 +158,9 @@ impl Error {
             Self::AuthFailed => ErrorKind::AuthFailed,
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Untrusted(_) => ErrorKind::Unreachable,
-            Self::Refused { .. } | Self::Replaced | Self::Revoked => ErrorKind::Refused,
+            Self::Refused { .. } | Self::Postponed(_) | Self::Replaced | Self::Revoked => ErrorKind::Refused,
             Self::UnknownUser(_) => ErrorKind::UnknownUser,
-            Self::Timeout => ErrorKind::Timeout,
+            Self::Timeout | Self::Unconfirmed => ErrorKind::Timeout,
             Self::State { .. } | Self::StateKey(_) | Self::StateLocked(_) => ErrorKind::State,
             Self::Engine(EngineError::Journal(_) | EngineError::Unreadable(_)) => ErrorKind::State,
             Self::Engine(_) | Self::Protocol => ErrorKind::Other,

@@ -90,6 +90,8 @@ pub struct Client {
     events: Vec<Event>,
     /// What became of messages sent.
     outcomes: HashMap<MessageId, Result<Stored, Error>>,
+    /// Why the relay does not take messages now.
+    postponed: Option<qpc_proto::message::Error>,
     started: Instant,
     maintained: Option<Instant>,
 }
@@ -107,6 +109,7 @@ impl Client {
             backlog: 0,
             events: Vec::new(),
             outcomes: HashMap::new(),
+            postponed: None,
             started: Instant::now(),
             maintained: None,
         })
@@ -217,9 +220,19 @@ impl Client {
         let envelope = Envelope::new(MessageId(random()?), wall_clock(), kind, body);
         let deadline = Instant::now() + self.options.patience;
         let conversation = self.conversation(recipient, deadline).await?;
+        // What became of messages of earlier calls, which have ended without an answer.
+        self.outcomes.clear();
         let outgoing = self.engine()?.send(conversation, &envelope)?;
-        self.submit(outgoing, deadline).await?;
+        let mut submitted = self.submit(outgoing, deadline).await;
         loop {
+            match std::mem::replace(&mut submitted, Ok(())) {
+                // It is in the outbox, and goes out again, with the same number, over the next connection.
+                Err(error) if error.is_of_the_link() && Instant::now() < deadline => {
+                    self.link = None;
+                    self.ensure_session(deadline).await?;
+                }
+                other => other?,
+            }
             if let Some(outcome) = self.outcomes.remove(&envelope.id) {
                 let stored = outcome?;
                 return Ok(Sent {
@@ -229,14 +242,23 @@ impl Client {
                     refused: stored.refused.into_vec(),
                 });
             }
+            if let Some(error) = self.postponed.take() {
+                return Err(Error::Postponed(error.reason.to_string()));
+            }
             if Instant::now() >= deadline {
-                return Err(Error::Timeout);
+                return Err(Error::Unconfirmed);
             }
-            self.work(deadline).await?;
-            if !self.outcomes.contains_key(&envelope.id) {
-                self.wait(deadline.min(Instant::now() + STEP)).await?;
-            }
+            submitted = self.settle_epoch(&envelope.id, deadline).await;
         }
+    }
+
+    /// Lets the group get to where a message that came too late can be sent again.
+    async fn settle_epoch(&mut self, id: &MessageId, deadline: Instant) -> Result<(), Error> {
+        self.work(deadline).await?;
+        if !self.outcomes.contains_key(id) {
+            self.wait(deadline.min(Instant::now() + STEP)).await?;
+        }
+        Ok(())
     }
 
     /// The messages that are there, or else come in time; empty if none does. [`Client::confirm`] them: they come
@@ -355,9 +377,9 @@ impl Client {
         let key: StateKey = Zeroizing::new(random()?);
         let slots = self.slots(export, device_id(&device.device_key()), &key, dir)?;
         let certificate = device.certify(user, identity);
-        let engine = Engine::create(dir.journal(&key)?, entropy, device, certificate)?;
+        // First the key, then what it seals: a journal without its key could never be opened again.
         dir.write_slots(&slots)?;
-        self.engine = Some(engine);
+        self.engine = Some(Engine::create(dir.journal(&key)?, entropy, device, certificate)?);
         let session = self.enrol(slots.password).await;
         self.settle(session).await
     }
@@ -474,8 +496,12 @@ impl Client {
             if found.epoch == 0 {
                 self.create_group(peer, found.id, deadline).await?;
             } else if found.member {
-                // The invitation is on its way.
+                // The invitation is on its way, or lost: then this device joins by itself.
                 self.wait(deadline.min(Instant::now() + STEP)).await?;
+                let joined = self.engine()?.direct(peer).is_some_and(|state| state.joined);
+                if !joined && self.engine()?.delivered() >= self.backlog {
+                    self.engine()?.reconcile(found.id, Some(found.epoch))?;
+                }
             }
         }
     }
@@ -574,7 +600,14 @@ impl Client {
                 Ok(()) => {}
                 // One group that cannot be helped now does not stop the others; the engine still wants it.
                 Err(Error::Refused { .. } | Error::Engine(EngineError::InvalidGroup(_))) => {}
-                Err(Error::Engine(EngineError::IdentityChanged { .. } | EngineError::CommitPending(_))) => {}
+                Err(Error::Engine(
+                    EngineError::CommitPending(_)
+                    | EngineError::Foreign { .. }
+                    | EngineError::IdentityChanged { .. }
+                    | EngineError::Mls(_)
+                    | EngineError::NotGenuine(_)
+                    | EngineError::NotJoined(_),
+                )) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -639,8 +672,11 @@ impl Client {
                 Answered::Later { seconds, .. } => {
                     let pause = Duration::from_secs(seconds.clamp(1, 30));
                     if Instant::now() + pause >= deadline {
-                        let Reply::Error(error) = reply else { return Err(Error::Timeout) };
-                        return Err(refused(error));
+                        // It stays in the outbox; who waits for it learns why it has not gone out.
+                        if let (Reply::Error(error), Request::SendMessage(_)) = (reply, &request) {
+                            self.postponed = Some(error);
+                        }
+                        return Ok(());
                     }
                     sleep(pause).await;
                     continue;
@@ -670,7 +706,7 @@ impl Client {
 
     /// Sends a request, and takes what was pushed before its answer.
     async fn exchange(&mut self, number: u64, request: &Request) -> Result<Reply, Error> {
-        let patience = self.options.patience;
+        let patience = self.options.patience.min(ANSWER);
         let link = self.link()?;
         let result = match timeout(patience, link.exchange(number, request)).await {
             Ok(result) => result,
@@ -724,7 +760,15 @@ impl Client {
                             }
                         }
                     };
-                    let events = self.engine()?.deliver(delivery.seq, &entry)?;
+                    let delivered = self.engine()?.deliver(delivery.seq, &entry);
+                    let events = match delivered {
+                        Ok(events) => events,
+                        Err(error) => {
+                            // It comes again with the next connection; the one behind it must not be taken before.
+                            self.link = None;
+                            return Err(error.into());
+                        }
+                    };
                     self.events
                         .extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
                     self.grant().await?;
@@ -786,5 +830,8 @@ const GRACE: Duration = Duration::from_millis(20);
 const STEP: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long an answer may take before the connection is taken for dead and made anew. A relay on a slow router needs a
+/// tenth of a second for the longest, a login.
+const ANSWER: Duration = Duration::from_secs(4);
 /// How often the journal is cleaned.
 const MAINTENANCE: Duration = Duration::from_secs(300);

@@ -10,10 +10,14 @@ const KIB: usize = 1024;
 fn main() {
     println!("{:58} {:>10}", "journal", "bytes");
     for burst in [1, 16] {
-        let stored = stored_and_deleted(burst, |_, batch| drop(batch.push(&[QueueId(1)], vec![7; KIB])));
+        let stored = stored_and_deleted(burst, |_, batch| {
+            batch.push(&[QueueId(1)], vec![7; KIB]);
+        });
         row(&format!("written per 1 KiB message stored and deleted, by {burst}"), stored);
     }
-    let keyed = stored_and_deleted(1, |n, batch| drop(batch.put(n.to_be_bytes(), vec![7; KIB])));
+    let keyed = stored_and_deleted(1, |n, batch| {
+        batch.put(n.to_be_bytes(), vec![7; KIB]);
+    });
     row("written per 1 KiB value stored and deleted, one by one", keyed);
     let shared = stored_and_deleted(1, |_, batch| {
         let queues: Vec<QueueId> = (1..=10).map(QueueId).collect();
@@ -49,8 +53,12 @@ fn stored_and_deleted(burst: u64, store: impl Fn(u64, &mut Batch)) -> f64 {
         (first..first + burst).for_each(|n| store(n, &mut batch));
         journal.commit(&batch).unwrap();
         let mut deletion = Batch::new();
-        (1..=10).for_each(|queue| drop(deletion.trim(QueueId(queue), first + burst)));
-        (first..first + burst).for_each(|n| drop(deletion.delete(n.to_be_bytes())));
+        for queue in 1..=10 {
+            deletion.trim(QueueId(queue), first + burst);
+        }
+        for n in first..first + burst {
+            deletion.delete(n.to_be_bytes());
+        }
         journal.commit(&deletion).unwrap();
         while journal.maintain(std::time::Duration::ZERO, 64 * 1024).unwrap().more {}
     }
