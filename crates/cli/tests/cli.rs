@@ -39,6 +39,29 @@ impl Relay {
         Self { dir: dir.to_owned(), address: address.trim().to_owned(), process }
     }
 
+    /// SIGTERM: it ends cleanly.
+    fn stop(&mut self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.process.wait().unwrap().success());
+        assert!(!self.dir.join("control.sock").exists());
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_qpc")).with_file_name("qpc-relay"));
+        command.arg("--data").arg(&self.dir).args(arguments);
+        command
+    }
+
+    fn admin(&self, arguments: &[&str]) -> (i32, String) {
+        let (status, out, _) = outcome(self.command(arguments).output().unwrap());
+        (status, out)
+    }
+
+    fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.admin(&["status", "--json"]).1).unwrap()
+    }
+
     fn port(&self) -> u16 {
         let rest = self.address.strip_prefix("qpc://127.0.0.1:").unwrap();
         rest.split('/').next().unwrap().parse().unwrap()
@@ -292,6 +315,154 @@ fn every_failure_has_its_status_and_says_what_to_do() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
     let (status, _, err) = outcome(command.args(["--relay", &address, "health"]).output().unwrap());
     assert!(status == 3 && err.contains("reached"), "{status} {err}");
+}
+
+/// The relay goes back to an old copy of its data while both clients are ahead of it. What was acknowledged after the copy
+/// was made is gone; everything new works, in both directions, on old and on new devices.
+#[test]
+fn a_restored_backup_leaves_nothing_stuck() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "before"]);
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: before\n");
+    relay.stop();
+    let (data, backup) = (world.dir.path().join("relay"), world.dir.path().join("backup"));
+    copy(&data, &backup);
+
+    // Two epochs and some messages more, which the backup does not have.
+    relay = Relay::start(&data, 0, &[]);
+    world.ok(&relay, "b2", &["--user", "bob", "login"]);
+    world.ok(&relay, "a2", &["--user", "alice", "login"]);
+    for n in 0..3 {
+        world.ok(&relay, "a", &["--user", "alice", "send", "bob", &format!("lost {n}")]);
+    }
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]).lines().count(), 3);
+    relay.stop();
+
+    fs::remove_dir_all(&data).unwrap();
+    copy(&backup, &data);
+    relay = Relay::start(&data, 0, &[]);
+    for n in 0..2 {
+        world.ok(&relay, "a", &["--user", "alice", "send", "bob", &format!("after {n}")]);
+        world.ok(&relay, "b", &["--user", "bob", "send", "alice", &format!("back {n}")]);
+    }
+    let received = world.ok(&relay, "b", &["--user", "bob", "receive"]);
+    assert_eq!(received, "alice: after 0\nalice: after 1\n");
+    let received = world.ok(&relay, "a", &["--user", "alice", "receive"]);
+    assert_eq!(received, "bob: back 0\nbob: back 1\n");
+    // A device that the backup does not know enrols again and follows.
+    world.ok(&relay, "b2", &["--user", "bob", "login"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "to both"]);
+    for state in ["b", "b2"] {
+        let received = world.ok(&relay, state, &["--user", "bob", "receive"]);
+        assert!(received.ends_with("alice: to both\n"), "{state}: {received}");
+    }
+}
+
+#[test]
+fn garbage_does_not_stop_the_relay() {
+    let world = World::new();
+    let relay = world.relay();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let target = ("127.0.0.1", relay.port());
+    let mut state = 1u64;
+    for n in 0..5000usize {
+        let mut packet = vec![0; n % 1400 + 1];
+        for byte in &mut packet {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state as u8;
+        }
+        // Some look like the first packet of a connection.
+        if n % 3 == 0 {
+            packet.splice(0..packet.len().min(6), [0xc3, 0, 0, 0, 1, 8]);
+            packet.resize(1200, 0);
+        }
+        socket.send_to(&packet, target).unwrap();
+    }
+    world.ok(&relay, "a", &["register", "alice"]);
+    assert_eq!(relay.status()["connections"], 0);
+}
+
+/// The owner's commands, against the relay that runs and without one.
+#[test]
+fn the_owner_is_obeyed() {
+    let world = World::new();
+    let data = world.dir.path().join("relay");
+    let mut relay = Relay::start(&data, 0, &["--registration", "invite"]);
+    let (status, _, err) = world.run(&relay, "a", &["register", "alice"]);
+    assert!(status == 4 && err.contains("invite"), "{status} {err}");
+    let code = relay.admin(&["invite"]).1;
+    world.ok(&relay, "a", &["register", "alice", "--invite", code.trim()]);
+    assert_eq!(
+        world.run(&relay, "b", &["register", "bob", "--invite", code.trim()]).0,
+        4,
+        "a code is good for one"
+    );
+
+    let state = relay.status();
+    assert_eq!(
+        (&state["accounts"], &state["devices"], &state["sessions"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    assert_eq!(state["address"], relay.address.as_str());
+    assert_eq!(state["counters"]["registrations"], 1);
+    assert!(state["store"]["bytes_written"].as_u64().unwrap() > 0);
+    assert_eq!(relay.admin(&["address"]), (0, format!("{}\n", relay.address)));
+    assert!(relay.admin(&["user", "list"]).1.contains("user=alice"));
+    let device = relay.admin(&["device", "list", "alice"]).1;
+    let device =
+        device.split_whitespace().find_map(|field| field.strip_prefix("device=")).unwrap().to_owned();
+    assert_eq!(relay.admin(&["device", "revoke", "alice", &device]), (0, String::new()));
+    assert_eq!(relay.admin(&["device", "revoke", "alice", &device]).0, 1);
+    // The revoked device comes back with the password, as a device that enrols.
+    world.ok(&relay, "a", &["--user", "alice", "login"]);
+    assert_eq!(relay.admin(&["user", "remove", "alice"]).0, 0);
+    assert_eq!(world.run(&relay, "a", &["--user", "alice", "login"]).0, 5);
+    assert_eq!(relay.admin(&["user", "remove", "alice"]).0, 1);
+
+    // A second relay on the same data, and none.
+    let output = relay.command(&["--listen", "127.0.0.1:0"]).output().unwrap();
+    assert!(
+        !output.status.success()
+            && String::from_utf8_lossy(&output.stderr).contains("another relay is running")
+    );
+    relay.stop();
+    assert_eq!(relay.admin(&["status"]).0, 1);
+    assert!(
+        relay
+            .admin(&["address", "--listen", &format!("127.0.0.1:{}", relay.port())])
+            .1
+            .contains(&relay.address)
+    );
+
+    // A configuration that is wrong, and one that is right.
+    let file = world.dir.path().join("relay.toml");
+    fs::write(&file, "data = \"/x\"\nport = 1\n\nmax-connections = 0\n").unwrap();
+    let check =
+        |file: &Path| relay.command(&["--config", file.to_str().unwrap(), "check-config"]).output().unwrap();
+    let output = check(&file);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), err.lines().count()), (Some(2), 2), "{err}");
+    assert!(err.contains("relay.toml:2:") && err.contains("relay.toml:4:"), "{err}");
+    fs::write(&file, "registration = \"closed\"\n").unwrap();
+    assert!(check(&file).status.success());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 #[test]
