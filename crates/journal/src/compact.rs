@@ -53,20 +53,34 @@ impl<S: Storage> Journal<S> {
         Ok(done)
     }
 
-    /// Frees the segment with most garbage, whole; whether there was one.
+    /// Frees the segment with most garbage, whole; whether that made room.
     pub(crate) fn reclaim(&mut self) -> Result<bool, Error> {
-        if self.compaction.is_none() {
-            // Rewriting a segment for a few bytes would wear out the flash of a journal that is simply full.
-            let worth = |&number: &u32| {
-                self.garbage(number) > self.segments.get(&number).map_or(0, |segment| segment.size) / 8
-            };
-            let most = self.segments.keys().copied().filter(worth).max_by_key(|&number| self.garbage(number));
-            let Some(victim) = most else { return Ok(false) };
-            self.begin_compaction(victim)?;
-        }
         let before = self.disk_bytes();
-        self.step(u64::MAX, &mut Maintenance::default())?;
-        Ok(self.disk_bytes() < before)
+        // Emptying the oldest segment makes room only with the next, whose deletions then have nothing left to delete.
+        for _ in 0..=self.segments.len() {
+            if self.compaction.is_none() {
+                // Rewriting a segment for a few bytes would wear out the flash of a journal that is simply full.
+                let worth = |&number: &u32| {
+                    self.garbage(number) > self.segments.get(&number).map_or(0, |segment| segment.size) / 8
+                };
+                let most =
+                    self.segments.keys().copied().filter(worth).max_by_key(|&number| self.garbage(number));
+                let Some(victim) = most.or_else(|| self.oldest_if(before / 8)) else { return Ok(false) };
+                self.begin_compaction(victim)?;
+            }
+            self.step(u64::MAX, &mut Maintenance::default())?;
+            if self.disk_bytes() < before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The oldest segment, if more than `limit` bytes of deletions are kept because of it.
+    fn oldest_if(&self, limit: u64) -> Option<u32> {
+        let deletions: u64 = self.segments.keys().map(|&number| self.index.usage(number).deletions).sum();
+        let (&oldest, segment) = self.segments.first_key_value()?;
+        (deletions > limit && !segment.stuck).then_some(oldest)
     }
 
     fn choose(&mut self, now: Duration) -> Option<u32> {
@@ -86,17 +100,19 @@ impl<S: Storage> Journal<S> {
         let disk = self.disk_bytes();
         // A dead segment is free to remove. Otherwise wait until half of the disk's use, and more than a few segments, is garbage.
         let worth = total > disk / 2 && total > 4 * u64::from(self.options.segment_bytes);
-        garbage
+        let most = garbage
             .into_iter()
             .filter(|&(number, _)| Some(number) != self.active)
             .filter(|&(number, garbage)| garbage > 0 && (worth || self.index.usage(number).live == 0))
             .max_by_key(|&(_, garbage)| garbage)
-            .map(|(number, _)| number)
+            .map(|(number, _)| number);
+        most.or_else(|| self.oldest_if((disk / 4).max(4 * u64::from(self.options.segment_bytes))))
     }
 
     /// About how many bytes of a segment are garbage.
     fn garbage(&self, number: u32) -> u64 {
-        let size = self.segments.get(&number).map_or(0, |segment| segment.size).saturating_sub(HEADER as u64);
+        let Some(segment) = self.segments.get(&number).filter(|segment| !segment.stuck) else { return 0 };
+        let size = segment.size.saturating_sub(HEADER as u64);
         let usage = self.index.usage(number);
         match usage.written {
             // Deletions alone: worth nothing once there is nothing older they could apply to.
@@ -128,8 +144,20 @@ impl<S: Storage> Journal<S> {
                 at = self.next_frame(victim, at + 1, size)?;
                 continue;
             };
-            done.copied += self.carry(victim, &records)?;
+            match self.carry(victim, &records) {
+                Ok(copied) => done.copied += copied,
+                Err(Error::Corrupt { .. }) => {
+                    self.give_up(victim);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
             at = end;
+        }
+        if self.index.usage(victim).live > 0 {
+            // A frame that could be read when the journal was opened cannot be read any more; its bodies may.
+            self.give_up(victim);
+            return Ok(());
         }
         self.compaction = Some(Compaction { victim, at });
         // The copies must be durable before the originals go.
@@ -141,6 +169,14 @@ impl<S: Storage> Journal<S> {
         self.compaction = None;
         done.freed += size;
         Ok(())
+    }
+
+    /// Leaves a damaged segment as it is. What was copied out of it lives in the copies.
+    fn give_up(&mut self, victim: u32) {
+        if let Some(segment) = self.segments.get_mut(&victim) {
+            segment.stuck = true;
+        }
+        self.compaction = None;
     }
 
     /// Appends what still matters of one frame; how many bytes that were.

@@ -62,11 +62,12 @@ impl Queue {
     }
 }
 
-/// Bytes of bodies in a segment, counted once for each reference.
+/// Bytes of bodies in a segment, counted once for each reference, and of deletions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) written: u64,
     pub(crate) live: u64,
+    pub(crate) deletions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -126,12 +127,14 @@ impl Index {
                 }
             }
             Record::Delete { key } => {
+                self.usage.entry(slot.segment).or_default().deletions += DELETION + key.len() as u64;
                 if let Some(old) = self.map.remove(&**key) {
                     self.died(old);
                 }
             }
             Record::Place { at, .. } => at.iter().for_each(|&(queue, seq)| self.place(queue, seq, slot)),
             Record::Drop { queue } => {
+                self.usage.entry(slot.segment).or_default().deletions += DELETION;
                 if let Some(queue) = self.queues.remove(queue) {
                     self.died(queue.range);
                     queue.slots.into_iter().for_each(|slot| self.died(slot));
@@ -223,6 +226,9 @@ impl Index {
 fn stat(queue: &Queue) -> QueueStat {
     QueueStat { first_seq: queue.first, next_seq: queue.next(), bytes: queue.bytes }
 }
+
+/// What a deletion takes besides its key, with its share of a frame.
+const DELETION: u64 = 32;
 
 /// An empty body takes room too: its operation.
 fn weight(slot: Slot) -> u64 {

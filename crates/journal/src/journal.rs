@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::{Batch, Op, QueueId, within};
@@ -61,6 +61,8 @@ pub struct Stats {
     pub queue_memory: usize,
     /// Whether writes are refused until the journal is opened again.
     pub poisoned: bool,
+    /// Segments that damage keeps from being emptied.
+    pub stuck: u32,
 }
 
 pub(crate) struct Segment<F> {
@@ -69,6 +71,8 @@ pub(crate) struct Segment<F> {
     pub(crate) key: Option<SegmentKey>,
     /// When [`Journal::maintain`] first saw garbage in it.
     pub(crate) garbage_since: Option<Duration>,
+    /// Damage keeps compaction from emptying it: it stays, with what can still be read.
+    pub(crate) stuck: bool,
 }
 
 /// A map and queues in one log; see the crate's documentation.
@@ -84,6 +88,7 @@ pub struct Journal<S: Storage> {
     pub(crate) durable: u64,
     pub(crate) compaction: Option<Compaction>,
     pub(crate) poisoned: bool,
+    pub(crate) sync_failed: Arc<Mutex<bool>>,
     pub(crate) stats: Stats,
 }
 
@@ -124,7 +129,8 @@ impl<S: Storage> Journal<S> {
     pub fn start_sync(&self) -> SyncJob<S> {
         let dirty = self.durable < self.appended;
         let file = self.active.filter(|_| dirty).and_then(|number| self.segments.get(&number));
-        SyncJob { file: file.map(|segment| Arc::clone(&segment.file)), up_to: self.appended }
+        let file = file.map(|segment| Arc::clone(&segment.file));
+        SyncJob { file, up_to: self.appended, failed: Arc::clone(&self.sync_failed) }
     }
 
     /// Takes note of a sync that has been run.
@@ -176,9 +182,15 @@ impl<S: Storage> Journal<S> {
         self.index.queues()
     }
 
-    /// An entry of a queue, or `None` if there is no such entry.
+    /// An entry of a queue, or `None` if the queue does not hold the number. One that was lost to damage is an error.
     pub fn read(&self, id: QueueId, seq: u64) -> Result<Option<Vec<u8>>, Error> {
-        self.index.entry(id, seq).map(|slot| self.load(slot, Part::Entry)).transpose()
+        match self.index.entry(id, seq) {
+            Some(slot) => self.load(slot, Part::Entry).map(Some),
+            None if self.queue(id).is_some_and(|stat| (stat.first_seq..stat.next_seq).contains(&seq)) => {
+                Err(Error::Corrupt { what: Part::Entry, segment: 0, offset: 0 })
+            }
+            None => Ok(None),
+        }
     }
 
     /// The length of an entry, without reading it.
@@ -194,6 +206,7 @@ impl<S: Storage> Journal<S> {
             segments: self.segments.len() as u32,
             queue_memory: self.index.queue_memory(),
             poisoned: self.poisoned,
+            stuck: self.segments.values().filter(|segment| segment.stuck).count() as u32,
             ..self.stats
         }
     }
@@ -357,8 +370,10 @@ impl<S: Storage> Journal<S> {
         }
         self.last_segment = number;
         self.active = Some(number);
-        self.segments
-            .insert(number, Segment { file: Arc::new(file), size: HEADER as u64, key, garbage_since: None });
+        self.segments.insert(
+            number,
+            Segment { file: Arc::new(file), size: HEADER as u64, key, garbage_since: None, stuck: false },
+        );
         Ok(number)
     }
 
@@ -404,12 +419,21 @@ impl Purpose {
 pub struct SyncJob<S: Storage> {
     file: Option<Arc<S::File>>,
     up_to: u64,
+    failed: Arc<Mutex<bool>>,
 }
 
 impl<S: Storage> SyncJob<S> {
     /// Blocks until the data is durable, or the operating system says that it is not.
     pub fn run(self) -> Synced {
-        Synced { result: self.file.map(|file| file.sync()), up_to: self.up_to }
+        // One at a time, and none after one that failed: the operating system reports a loss once, and a later sync of the
+        // same file would succeed without what was lost.
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.file.map(|file| match *failed {
+            true => Err(io::Error::other("an earlier sync failed")),
+            false => file.sync(),
+        });
+        *failed |= matches!(result, Some(Err(_)));
+        Synced { result, up_to: self.up_to }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct OpenReport {
     pub torn_bytes: u64,
     /// Places where durable bytes are damaged. The batches there are lost, those behind them are not.
     pub damaged: u32,
-    /// The oldest schema version in the files; `None` for a new journal.
+    /// The newest schema version in the files, which the application has migrated all records to; `None` for a new journal.
     pub schema: Option<u16>,
     /// Bytes read.
     pub bytes_read: u64,
@@ -42,6 +42,7 @@ pub(crate) fn open<S: Storage>(storage: S, options: Options) -> Result<(Journal<
         durable: 0,
         compaction: None,
         poisoned: false,
+        sync_failed: Arc::default(),
         stats: Stats::default(),
     };
     let mut report = OpenReport::default();
@@ -70,7 +71,7 @@ impl<S: Storage> Journal<S> {
         match header {
             Some(header) => {
                 scan.key = self.admit(&header)?;
-                report.schema = Some(report.schema.map_or(header.schema, |schema| schema.min(header.schema)));
+                report.schema = Some(report.schema.map_or(header.schema, |schema| schema.max(header.schema)));
             }
             // Something failed while the segment was begun: it never held a frame.
             None if (last || scan.size <= HEADER as u64) && scan.find(0, 0)?.is_none() => {
@@ -120,7 +121,10 @@ impl<S: Storage> Journal<S> {
         if last && whole_header && report.schema == Some(self.options.schema) {
             self.active = Some(number);
         }
-        self.segments.insert(number, Segment { file: Arc::new(file), size: end, key, garbage_since: None });
+        self.segments.insert(
+            number,
+            Segment { file: Arc::new(file), size: end, key, garbage_since: None, stuck: false },
+        );
         Ok(())
     }
 
