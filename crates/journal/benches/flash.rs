@@ -6,6 +6,9 @@ use qpc_journal::fault::Disk;
 use qpc_journal::{Batch, Journal, Options, QueueId};
 
 const KIB: usize = 1024;
+/// A frame with one message for one queue, without the message; the start of a segment (`qpc_journal::format`).
+const FRAME: u64 = 32 + 23 + 4;
+const HEADERS: u64 = 88;
 
 fn main() {
     println!("{:58} {:>10}", "journal", "bytes");
@@ -25,23 +28,33 @@ fn main() {
     });
     row("written per 1 KiB message into ten queues, one by one", shared);
 
-    let disk = Disk::new();
-    let mut journal =
-        Journal::open(disk.clone(), Options { max_bytes: 1 << 30, ..Options::default() }).unwrap().0;
-    for n in 0..100_000u32 {
-        let mut batch = Batch::new();
-        batch.push(&[QueueId((n % 100).into())], vec![7; 16]);
-        journal.append(&batch).unwrap();
-        if n + 1 == 10_000 {
-            journal.sync().unwrap();
-            let (_, report) = Journal::open(disk.clone(), Options::default()).unwrap();
-            row("read at start, 10,000 messages of 16 bytes", report.bytes_read as f64);
-        }
+    for size in [16, KIB] {
+        let disk = Disk::new();
+        let (journal, written) = filled(disk.clone(), 10_000, size);
+        row(&format!("footers per message of {size} bytes"), written / 10_000.0);
+        drop(journal);
+        let (_, report) = Journal::open(disk, Options::default()).unwrap();
+        row(&format!("read at start, 10,000 messages of {size} bytes"), report.bytes_read as f64);
     }
+    let (journal, _) = filled(Disk::new(), 100_000, 16);
     row(
         "index memory per queued message, 100,000 in 100 queues",
         journal.stats().queue_memory as f64 / 100_000.0,
     );
+}
+
+/// A journal with messages in 100 queues, and the bytes that are not frames or headers.
+fn filled(disk: Disk, messages: u32, size: usize) -> (Journal<Disk>, f64) {
+    let mut journal = Journal::open(disk, Options { max_bytes: 1 << 30, ..Options::default() }).unwrap().0;
+    for n in 0..messages {
+        let mut batch = Batch::new();
+        batch.push(&[QueueId((n % 100).into())], vec![7; size]);
+        journal.append(&batch).unwrap();
+    }
+    journal.sync().unwrap();
+    let stats = journal.stats();
+    let frames = u64::from(messages) * (FRAME + size as u64) + u64::from(stats.segments) * HEADERS;
+    (journal, (stats.bytes_written - frames) as f64)
 }
 
 /// Bytes written per message over 4,096 of them, compaction included.

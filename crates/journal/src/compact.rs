@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::batch::QueueId;
 use crate::error::{Doing, Error, Part};
-use crate::format::{HEADER, PRELUDE, Prelude, Record, stored_len};
+use crate::format::{HEADER, Record, Summary, stored_len};
 use crate::index::Slot;
 use crate::journal::{Journal, Purpose, segment_name};
-use crate::storage::{Storage, read_full};
+use crate::scan;
+use crate::storage::Storage;
 
 /// What [`Journal::maintain`] did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,12 +29,10 @@ pub struct Maintenance {
 #[derive(Debug)]
 pub(crate) struct Compaction {
     victim: u32,
-    /// The next frame to look at.
-    at: u64,
+    summary: Summary,
+    /// Where in the summary the next frame to look at is.
+    at: usize,
 }
-
-/// The records of a frame with the places of their bodies, and where the frame ends.
-type Placed = (Vec<(Record, u32)>, u64);
 
 impl<S: Storage> Journal<S> {
     /// Does a part of what is due: removes segments that are mostly garbage, and those with garbage older than
@@ -102,7 +101,7 @@ impl<S: Storage> Journal<S> {
         let worth = total > disk / 2 && total > 4 * u64::from(self.options.segment_bytes);
         let most = garbage
             .into_iter()
-            .filter(|&(number, _)| Some(number) != self.active)
+            .filter(|&(number, _)| self.active.as_ref().is_none_or(|active| active.number != number))
             .filter(|&(number, garbage)| garbage > 0 && (worth || self.index.usage(number).live == 0))
             .max_by_key(|&(_, garbage)| garbage)
             .map(|(number, _)| number);
@@ -123,43 +122,45 @@ impl<S: Storage> Journal<S> {
     }
 
     fn begin_compaction(&mut self, victim: u32) -> Result<(), Error> {
-        if self.active == Some(victim) {
+        if self.active.as_ref().is_some_and(|active| active.number == victim) {
             self.sync()?;
-            self.begin_segment()?;
+            self.active = None;
         }
-        self.compaction = Some(Compaction { victim, at: HEADER as u64 });
+        if let Some(segment) = self.segments.get(&victim) {
+            let found = scan::finished(&*segment.file, segment.size, &segment.seals, 0)?;
+            self.compaction = Some(Compaction { victim, summary: found.summary, at: 0 });
+        }
         Ok(())
     }
 
     fn step(&mut self, budget: u64, done: &mut Maintenance) -> Result<(), Error> {
-        let Some(Compaction { victim, mut at }) = self.compaction else { return Ok(()) };
-        let size = self.segments.get(&victim).map_or(0, |segment| segment.size);
-        while at < size {
+        let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
+        let victim = compaction.victim;
+        while let Some((bodies_at, records, next)) = compaction.summary.frame(compaction.at) {
             if done.copied >= budget {
-                self.compaction = Some(Compaction { victim, at });
+                self.compaction = Some(compaction);
                 return Ok(());
             }
-            let Some((records, end)) = self.frame_of(victim, at)? else {
-                // Damage that opening stepped over: nothing behind it here is in the index but by a later frame.
-                at = self.next_frame(victim, at + 1, size)?;
-                continue;
-            };
-            match self.carry(victim, &records) {
+            match self.carry(victim, &records, bodies_at) {
                 Ok(copied) => done.copied += copied,
                 Err(Error::Corrupt { .. }) => {
                     self.give_up(victim);
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.compaction = Some(compaction);
+                    return Err(error);
+                }
             }
-            at = end;
+            compaction.at = next;
         }
         if self.index.usage(victim).live > 0 {
             // A frame that could be read when the journal was opened cannot be read any more; its bodies may.
             self.give_up(victim);
             return Ok(());
         }
-        self.compaction = Some(Compaction { victim, at });
+        let size = self.segments.get(&victim).map_or(0, |segment| segment.size);
+        self.compaction = Some(compaction);
         // The copies must be durable before the originals go.
         self.sync()?;
         self.storage.remove(&segment_name(victim)).map_err(Error::io(Doing::Remove))?;
@@ -176,19 +177,22 @@ impl<S: Storage> Journal<S> {
         if let Some(segment) = self.segments.get_mut(&victim) {
             segment.stuck = true;
         }
-        self.compaction = None;
     }
 
     /// Appends what still matters of one frame; how many bytes that were.
-    fn carry(&mut self, victim: u32, records: &[(Record, u32)]) -> Result<u64, Error> {
+    fn carry(&mut self, victim: u32, records: &[Record], bodies_at: u32) -> Result<u64, Error> {
         let older = self.segments.range(..victim).next().is_some();
         let mut queues = BTreeSet::new();
         let mut kept: Vec<(Record, Option<Vec<u8>>)> = Vec::new();
-        for (record, offset) in records {
-            let here = |slot: Option<Slot>| slot.is_some_and(|s| s.segment == victim && s.offset == *offset);
+        let mut next_body = bodies_at;
+        for record in records {
+            let offset = next_body;
+            next_body +=
+                record.body_len().map_or(0, |len| stored_len(len, self.options.key.is_some()) as u32);
+            let here = |slot: Option<Slot>| slot.is_some_and(|s| s.segment == victim && s.offset == offset);
             match record {
                 Record::Put { key, len } if here(self.index.value(key)) => {
-                    kept.push((record.clone(), Some(self.body(victim, *offset, *len, Part::Value)?)));
+                    kept.push((record.clone(), Some(self.body(victim, offset, *len, Part::Value)?)));
                 }
                 Record::Place { at, len } => {
                     let at: Vec<(QueueId, u64)> = at
@@ -197,7 +201,7 @@ impl<S: Storage> Journal<S> {
                         .filter(|&(queue, seq)| here(self.index.entry(queue, seq)))
                         .collect();
                     if !at.is_empty() {
-                        let body = self.body(victim, *offset, *len, Part::Entry)?;
+                        let body = self.body(victim, offset, *len, Part::Entry)?;
                         kept.push((Record::Place { at, len: *len }, Some(body)));
                     }
                 }
@@ -231,47 +235,5 @@ impl<S: Storage> Journal<S> {
 
     fn body(&self, segment: u32, offset: u32, len: u32, part: Part) -> Result<Vec<u8>, Error> {
         self.load(Slot { segment, offset, len }, part)
-    }
-
-    /// The records of the frame at `at` with the places of their bodies, and where the frame ends.
-    fn frame_of(&self, number: u32, at: u64) -> Result<Option<Placed>, Error> {
-        let Some(segment) = self.segments.get(&number) else { return Ok(None) };
-        let read = |at: u64, len: usize| {
-            let mut bytes = vec![0; len];
-            let read = read_full(&*segment.file, &mut bytes, at).map_err(Error::io(Doing::Read))?;
-            Ok::<_, Error>((read == len).then_some(bytes))
-        };
-        let Some(prelude) = read(at, PRELUDE)?.and_then(|bytes| Prelude::decode(&bytes)) else {
-            return Ok(None);
-        };
-        if at + prelude.frame_len() > segment.size {
-            return Ok(None);
-        }
-        let meta_at = at + PRELUDE as u64;
-        let Some(stored) = read(meta_at, prelude.meta_len as usize)?.filter(|meta| prelude.matches(meta))
-        else {
-            return Ok(None);
-        };
-        let meta = match &segment.key {
-            None => Some(stored),
-            Some(key) => key.open(stored, meta_at as u32),
-        };
-        let Some(records) = meta.and_then(|meta| Record::decode_all(&meta)) else { return Ok(None) };
-        let mut body_at = meta_at + u64::from(prelude.meta_len);
-        let placed = records.into_iter().map(|record| {
-            let offset = body_at as u32;
-            body_at += record.body_len().map_or(0, |len| stored_len(len, segment.key.is_some()));
-            (record, offset)
-        });
-        Ok(Some((placed.collect(), at + prelude.frame_len())))
-    }
-
-    fn next_frame(&self, number: u32, from: u64, size: u64) -> Result<u64, Error> {
-        for at in from..size {
-            if self.frame_of(number, at)?.is_some() {
-                return Ok(at);
-            }
-        }
-        Ok(size)
     }
 }

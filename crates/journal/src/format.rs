@@ -1,9 +1,9 @@
 //! The bytes of a segment.
 //!
 //! ```text
-//! segment   = header frame*
+//! segment   = header header frame* footer?
 //! header    = "qpcj" format:u16 schema:u16 number:u32 flags:u32 seed:16 check:8 crc:u32                      44 bytes
-//! frame     = "qpcf" meta_len:u32 bodies_len:u32 serial:u64 durable:u64 crc:u32 meta bodies                  32 + n bytes
+//! frame     = mark:4 meta_len:u32 bodies_len:u32 serial:u64 durable:u64 crc:u32 meta bodies                  32 + n bytes
 //! meta      = op*                     sealed: nonce:12 ciphertext tag:16
 //! op        = 1 key_len:u16 key body_len:u32                    put
 //!           | 2 key_len:u16 key                                 delete
@@ -11,12 +11,18 @@
 //!           | 4 queue:u64 first:u64 next:u64                    a queue holds exactly the numbers first..next
 //!           | 5 queue:u64                                       drop a queue
 //! bodies    = (body crc:u32)*         in the order of the ops that have one; sealed: nonce:12 ciphertext tag:16 crc:u32
+//! footer    = summary len:u32 crc:u32 mark:4                    len is the summary's
+//! summary   = last:u64 (bodies_at:u32 meta_len:u32 op*)*        one for each frame; sealed: nonce:12 ciphertext tag:16
 //! ```
 //!
-//! `flags` bit 0 says sealed; `seed` is random, `check` tells a wrong key from damage. A frame's `crc` covers the 28 bytes before it
-//! and the stored `meta`; a body's covers its stored bytes; the header's the 40 bytes before it. CRCs are CRC-32 (IEEE). `serial` counts batches from 1 without
-//! gaps; `durable` is the serial up to which an fdatasync had returned when the frame was written. Sequence numbers are explicit, so
-//! a frame means the same wherever compaction puts it.
+//! The header stands there twice, so that one bad byte does not cost the segment. `flags` bit 0 says sealed; `seed` is random,
+//! `check` tells a wrong key from damage. CRCs are CRC-32 (IEEE): the header's over the 40 bytes before it; all others over the
+//! seed and then a frame's 28 bytes before it and the stored `meta`, a body's stored bytes, or a stored `summary` and `len`. `mark` is
+//! the first four bytes of the seed. Thus nobody who does not know the seed can send a body in which a frame would be found, and
+//! what an earlier file left on the disk is not taken for this one's. `serial` counts batches from 1 without gaps; `durable` is the serial
+//! up to which an fdatasync had returned when the frame was written. Sequence numbers are explicit, so a frame means the same
+//! wherever compaction puts it. A footer says what all frames of a finished segment say, for opening; `last` is the last frame's
+//! serial, `bodies_at` is where in the segment a frame's bodies begin.
 
 use crate::batch::QueueId;
 use crate::limits::{MAX_BATCH, MAX_BODY, MAX_KEY, MAX_METADATA, MAX_QUEUES_PER_PUSH};
@@ -25,17 +31,39 @@ use crate::seal::{SEALED_OVERHEAD, SegmentKey};
 /// Version of the format.
 pub const FORMAT: u16 = 1;
 
-pub(crate) const HEADER: usize = 44;
+/// Both copies of the header.
+pub(crate) const HEADER: usize = 2 * COPY;
+const COPY: usize = 44;
 pub(crate) const PRELUDE: usize = 32;
 pub(crate) const CRC: usize = 4;
 const MAGIC: [u8; 4] = *b"qpcj";
-pub(crate) const FRAME_MAGIC: [u8; 4] = *b"qpcf";
+pub(crate) const MARK: usize = 4;
+/// What follows the summary in a footer.
+pub(crate) const FOOTER_END: usize = 12;
 const SEALED: u32 = 1;
 
-pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    parts.iter().for_each(|part| hasher.update(part));
-    hasher.finalize()
+/// What makes a segment's marks and checksums its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Seed(pub(crate) [u8; 16]);
+
+impl Seed {
+    pub(crate) fn mark(&self) -> [u8; MARK] {
+        let [a, b, c, d, ..] = self.0;
+        [a, b, c, d]
+    }
+
+    pub(crate) fn crc(&self, parts: &[&[u8]]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.0);
+        parts.iter().for_each(|part| hasher.update(part));
+        hasher.finalize()
+    }
+
+    /// What is left of `stored` without the checksum at its end, if that is right.
+    pub(crate) fn verified<'a>(&self, stored: &'a [u8]) -> Option<&'a [u8]> {
+        let (body, checksum) = stored.split_last_chunk::<CRC>()?;
+        (self.crc(&[body]).to_be_bytes() == *checksum).then_some(body)
+    }
 }
 
 /// The start of a segment.
@@ -45,31 +73,37 @@ pub(crate) struct Header {
     pub(crate) schema: u16,
     pub(crate) number: u32,
     pub(crate) sealed: bool,
-    pub(crate) seed: [u8; 16],
+    pub(crate) seed: Seed,
     pub(crate) check: [u8; 8],
 }
 
 impl Header {
     pub(crate) fn encode(&self) -> [u8; HEADER] {
-        let mut out = [0; HEADER];
+        let mut out = [0; COPY];
         out[..4].copy_from_slice(&MAGIC);
         out[4..6].copy_from_slice(&self.format.to_be_bytes());
         out[6..8].copy_from_slice(&self.schema.to_be_bytes());
         out[8..12].copy_from_slice(&self.number.to_be_bytes());
         out[12..16].copy_from_slice(&u32::from(self.sealed).to_be_bytes());
-        out[16..32].copy_from_slice(&self.seed);
+        out[16..32].copy_from_slice(&self.seed.0);
         out[32..40].copy_from_slice(&self.check);
-        let crc = crc(&[&out[..40]]);
+        let crc = crc32fast::hash(&out[..40]);
         out[40..].copy_from_slice(&crc.to_be_bytes());
-        out
+        let mut twice = [0; HEADER];
+        twice[..COPY].copy_from_slice(&out);
+        twice[COPY..].copy_from_slice(&out);
+        twice
     }
 
-    /// `None` if the bytes are not a whole header.
+    /// `None` if neither copy at the start of the bytes is whole.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut read = Reader(bytes.get(..HEADER)?);
-        if read.array()? != MAGIC
-            || crc(&[&bytes[..40]]) != u32::from_be_bytes(bytes[40..HEADER].try_into().ok()?)
-        {
+        bytes.chunks_exact(COPY).take(2).find_map(Self::decode_copy)
+    }
+
+    fn decode_copy(bytes: &[u8]) -> Option<Self> {
+        let (start, checksum) = bytes.split_last_chunk::<CRC>()?;
+        let mut read = Reader(start);
+        if read.array()? != MAGIC || crc32fast::hash(start).to_be_bytes() != *checksum {
             return None;
         }
         Some(Self {
@@ -77,7 +111,7 @@ impl Header {
             schema: read.u16()?,
             number: read.u32()?,
             sealed: read.u32()? & SEALED != 0,
-            seed: read.array()?,
+            seed: Seed(read.array()?),
             check: read.array()?,
         })
     }
@@ -95,9 +129,9 @@ pub(crate) struct Prelude {
 
 impl Prelude {
     /// The bytes before the CRC.
-    fn head(&self) -> [u8; PRELUDE - CRC] {
+    fn head(&self, seed: &Seed) -> [u8; PRELUDE - CRC] {
         let mut out = [0; PRELUDE - CRC];
-        out[..4].copy_from_slice(&FRAME_MAGIC);
+        out[..4].copy_from_slice(&seed.mark());
         out[4..8].copy_from_slice(&self.meta_len.to_be_bytes());
         out[8..12].copy_from_slice(&self.bodies_len.to_be_bytes());
         out[12..20].copy_from_slice(&self.serial.to_be_bytes());
@@ -106,9 +140,9 @@ impl Prelude {
     }
 
     /// `None` if the bytes are no prelude, or one with impossible lengths.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], seed: &Seed) -> Option<Self> {
         let mut read = Reader(bytes);
-        if read.array()? != FRAME_MAGIC {
+        if read.array()? != seed.mark() {
             return None;
         }
         let prelude = Self {
@@ -125,8 +159,8 @@ impl Prelude {
     }
 
     /// Whether the stored metadata belongs to this prelude.
-    pub(crate) fn matches(&self, meta: &[u8]) -> bool {
-        crc(&[&self.head(), meta]) == self.crc
+    pub(crate) fn matches(&self, meta: &[u8], seed: &Seed) -> bool {
+        seed.crc(&[&self.head(seed), meta]) == self.crc
     }
 
     pub(crate) fn frame_len(&self) -> u64 {
@@ -213,40 +247,135 @@ impl Record {
 /// A frame ready to be written, and where in the segment each body begins.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) bodies_at: u32,
     pub(crate) bodies: Vec<u32>,
 }
 
 impl Frame {
-    /// `parts` are the operations with their bodies, `None` where an operation has none; `base` is where in the segment
-    /// the frame will stand.
-    pub(crate) fn encode(
-        parts: &[(Record, Option<&[u8]>)],
+    /// `meta` is [`encode_all`] of the operations, `bodies` what they have of bodies; `base` is where in the segment the frame will
+    /// stand.
+    pub(crate) fn encode<'a>(
+        meta: &[u8],
+        bodies: impl Iterator<Item = &'a [u8]>,
         serial: u64,
         durable: u64,
         base: u32,
-        key: Option<&SegmentKey>,
+        Seals { seed, key }: &Seals,
     ) -> Result<Self, crate::Error> {
-        let mut meta = Vec::new();
-        parts.iter().for_each(|(record, _)| record.encode_into(&mut meta));
         let mut bytes = vec![0; PRELUDE];
-        put_stored(&meta, base, key, &mut bytes)?;
+        put_stored(meta, base, key.as_ref(), &mut bytes)?;
         let meta_len = bytes.len() - PRELUDE;
-        let mut bodies = Vec::new();
-        for body in parts.iter().filter_map(|(_, body)| *body) {
+        let mut places = Vec::new();
+        for body in bodies {
             let start = bytes.len();
-            bodies.push(base + start as u32);
-            put_stored(body, base, key, &mut bytes)?;
-            let crc = crc(&[&bytes[start..]]);
+            places.push(base + start as u32);
+            put_stored(body, base, key.as_ref(), &mut bytes)?;
+            let crc = seed.crc(&[&bytes[start..]]);
             bytes.extend(crc.to_be_bytes());
         }
         let bodies_len = bytes.len() - PRELUDE - meta_len;
-        let mut prelude =
+        let prelude =
             Prelude { meta_len: meta_len as u32, bodies_len: bodies_len as u32, serial, durable, crc: 0 };
-        prelude.crc = crc(&[&prelude.head(), &bytes[PRELUDE..PRELUDE + meta_len]]);
-        bytes[..PRELUDE - CRC].copy_from_slice(&prelude.head());
-        bytes[PRELUDE - CRC..PRELUDE].copy_from_slice(&prelude.crc.to_be_bytes());
-        Ok(Self { bytes, bodies })
+        let head = prelude.head(seed);
+        let crc = seed.crc(&[&head, &bytes[PRELUDE..PRELUDE + meta_len]]);
+        bytes[..PRELUDE - CRC].copy_from_slice(&head);
+        bytes[PRELUDE - CRC..PRELUDE].copy_from_slice(&crc.to_be_bytes());
+        Ok(Self { bytes, bodies_at: base + (PRELUDE + meta_len) as u32, bodies: places })
     }
+}
+
+/// The metadata of a frame, before sealing.
+pub(crate) fn encode_all<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<u8> {
+    let mut meta = Vec::new();
+    records.for_each(|record| record.encode_into(&mut meta));
+    meta
+}
+
+/// What all frames of a segment say, in order.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    /// The serial of the last frame.
+    pub(crate) last: u64,
+    /// As in a footer.
+    frames: Vec<u8>,
+}
+
+impl Summary {
+    /// Of no frames; `last` is the serial of the one before.
+    pub(crate) fn new(last: u64) -> Self {
+        Self { last, frames: Vec::new() }
+    }
+
+    /// `meta` is not sealed.
+    pub(crate) fn push(&mut self, serial: u64, bodies_at: u32, meta: &[u8]) {
+        self.last = serial;
+        self.frames.extend(bodies_at.to_be_bytes());
+        self.frames.extend((meta.len() as u32).to_be_bytes());
+        self.frames.extend(meta);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Forgets the frames from byte `len` on; `last` is the serial of the frame before.
+    pub(crate) fn truncate(&mut self, len: usize, last: u64) {
+        self.frames.truncate(len);
+        self.last = last;
+    }
+
+    /// The frame that begins at byte `at` of the summary: where its bodies are, its operations, and where the next begins.
+    pub(crate) fn frame(&self, at: usize) -> Option<(u32, Vec<Record>, usize)> {
+        let mut read = Reader(self.frames.get(at..)?);
+        let bodies_at = read.u32()?;
+        let len = read.u32()? as usize;
+        let records = Record::decode_all(read.take(len)?)?;
+        Some((bodies_at, records, at + 8 + len))
+    }
+
+    /// The footer of a segment in which `base` bytes stand before it.
+    pub(crate) fn footer(&self, base: u32, Seals { seed, key }: &Seals) -> Result<Vec<u8>, crate::Error> {
+        let plain = [&self.last.to_be_bytes(), &self.frames[..]].concat();
+        let mut out = Vec::new();
+        put_stored(&plain, base, key.as_ref(), &mut out)?;
+        out.extend((out.len() as u32).to_be_bytes());
+        let crc = seed.crc(&[&out]);
+        out.extend(crc.to_be_bytes());
+        out.extend(seed.mark());
+        Ok(out)
+    }
+
+    /// `None` if the bytes, which stand at `base`, are no footer.
+    pub(crate) fn from_footer(bytes: &[u8], base: u32, Seals { seed, key }: &Seals) -> Option<Self> {
+        let checked = seed.verified(bytes.strip_suffix(&seed.mark())?)?;
+        let stored = checked.get(..checked.len().checked_sub(4)?)?;
+        let opened = match key {
+            None => stored.to_vec(),
+            Some(key) => key.open(stored.to_vec(), base)?,
+        };
+        let (last, frames) = opened.split_first_chunk::<8>()?;
+        let summary = Self { last: u64::from_be_bytes(*last), frames: frames.to_vec() };
+        let mut at = 0;
+        while at < summary.len() {
+            (_, _, at) = summary.frame(at)?;
+        }
+        Some(summary)
+    }
+}
+
+/// The length of a summary as stored, read from the last bytes of a footer.
+pub(crate) fn footer_len(end: &[u8; FOOTER_END], seed: &Seed) -> Option<u64> {
+    let mut read = Reader(end);
+    let len = u64::from(read.u32()?);
+    let _crc = read.u32()?;
+    (read.array()? == seed.mark()).then_some(len + FOOTER_END as u64)
+}
+
+/// What the bytes of a segment are checked and sealed with.
+#[derive(Debug)]
+pub(crate) struct Seals {
+    pub(crate) seed: Seed,
+    pub(crate) key: Option<SegmentKey>,
 }
 
 /// Appends bytes as a segment stores them. `base` is where in the segment `out` begins.

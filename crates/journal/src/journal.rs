@@ -8,11 +8,13 @@ use std::time::Duration;
 use crate::batch::{Batch, Op, QueueId, within};
 use crate::compact::Compaction;
 use crate::error::{Doing, Error, Limit, Part};
-use crate::format::{CRC, FORMAT, Frame, HEADER, Header, Record, crc, stored_len};
+use crate::format::{
+    FORMAT, Frame, HEADER, Header, PRELUDE, Record, Seals, Seed, Summary, encode_all, stored_len,
+};
 use crate::index::{Index, QueueStat, Slot};
 use crate::limits::{MAX_BATCH, MAX_METADATA, MAX_QUEUE_LENGTH};
 use crate::open::{self, OpenReport};
-use crate::seal::{SealKey, SegmentKey, random};
+use crate::seal::{SealKey, random};
 use crate::storage::{Storage, StorageFile, read_full, write_full};
 
 /// How a journal is opened.
@@ -68,11 +70,25 @@ pub struct Stats {
 pub(crate) struct Segment<F> {
     pub(crate) file: Arc<F>,
     pub(crate) size: u64,
-    pub(crate) key: Option<SegmentKey>,
+    pub(crate) seals: Seals,
     /// When [`Journal::maintain`] first saw garbage in it.
     pub(crate) garbage_since: Option<Duration>,
     /// Damage keeps compaction from emptying it: it stays, with what can still be read.
     pub(crate) stuck: bool,
+}
+
+impl<F> Segment<F> {
+    /// A segment with nothing but its header.
+    pub(crate) fn new(file: F, seals: Seals) -> Self {
+        Self { file: Arc::new(file), size: HEADER as u64, seals, garbage_since: None, stuck: false }
+    }
+}
+
+/// The segment that is appended to.
+pub(crate) struct Active {
+    pub(crate) number: u32,
+    /// What its footer will say; `None` once that would be too long to be worth writing.
+    pub(crate) summary: Option<Summary>,
 }
 
 /// A map and queues in one log; see the crate's documentation.
@@ -81,8 +97,8 @@ pub struct Journal<S: Storage> {
     pub(crate) options: Options,
     pub(crate) index: Index,
     pub(crate) segments: BTreeMap<u32, Segment<S::File>>,
-    /// The segment that is appended to, if one may be.
-    pub(crate) active: Option<u32>,
+    /// `None` where the next batch begins a new segment.
+    pub(crate) active: Option<Active>,
     pub(crate) last_segment: u32,
     pub(crate) appended: u64,
     pub(crate) durable: u64,
@@ -128,8 +144,11 @@ impl<S: Storage> Journal<S> {
     /// Begins a sync of everything appended so far, to be run on any thread.
     pub fn start_sync(&self) -> SyncJob<S> {
         let dirty = self.durable < self.appended;
-        let file = self.active.filter(|_| dirty).and_then(|number| self.segments.get(&number));
-        let file = file.map(|segment| Arc::clone(&segment.file));
+        self.sync_job(self.active.as_ref().filter(|_| dirty).map(|active| active.number))
+    }
+
+    fn sync_job(&self, segment: Option<u32>) -> SyncJob<S> {
+        let file = segment.and_then(|number| self.segments.get(&number)).map(|found| Arc::clone(&found.file));
         SyncJob { file, up_to: self.appended, failed: Arc::clone(&self.sync_failed) }
     }
 
@@ -277,25 +296,17 @@ impl<S: Storage> Journal<S> {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        let sealed = self.options.key.is_some();
-        let size = frame_size(parts, sealed)?;
+        let size = frame_size(parts, self.options.key.is_some())?;
         self.make_room(size, purpose)?;
         let number = self.segment_for(size)?;
         let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
-        let frame =
-            Frame::encode(parts, self.appended + 1, self.durable, segment.size as u32, segment.key.as_ref())?;
-        let mut written = 0;
-        let result = write_full(&*segment.file, &frame.bytes, segment.size, &mut written);
-        self.stats.bytes_written += u64::from(written);
-        if let Err(error) = result {
-            // Cut the half frame, so that the next one stands in its place. Durably: in a closed segment it would be damage.
-            if segment.file.truncate(segment.size).and_then(|()| segment.file.sync()).is_err() {
-                self.poisoned = true;
-            }
-            return Err(Error::io(Doing::Write)(error));
-        }
-        segment.size += frame.bytes.len() as u64;
-        self.appended += 1;
+        let meta = encode_all(parts.iter().map(|(record, _)| record));
+        let bodies = parts.iter().filter_map(|(_, body)| *body);
+        let (serial, base) = (self.appended + 1, segment.size as u32);
+        let frame = Frame::encode(&meta, bodies, serial, self.durable, base, &segment.seals)?;
+        self.extend(number, &frame.bytes)?;
+        self.appended = serial;
+        self.summarize(serial, frame.bodies_at, &meta);
         self.stats.batches += 1;
         if purpose == Purpose::Compact {
             self.stats.bytes_compacted += frame.bytes.len() as u64;
@@ -311,38 +322,99 @@ impl<S: Storage> Journal<S> {
         Ok(())
     }
 
-    /// Sees to it that `size` more bytes stay within the budget.
-    fn make_room(&mut self, size: u64, purpose: Purpose) -> Result<(), Error> {
+    /// Writes at the end of a segment; after an error that end is where it was.
+    fn extend(&mut self, number: u32, bytes: &[u8]) -> Result<(), Error> {
+        let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
+        let mut written = 0;
+        let result = write_full(&*segment.file, bytes, segment.size, &mut written);
+        self.stats.bytes_written += u64::from(written);
+        if let Err(error) = result {
+            // Cut the half frame, so that the next one stands in its place. Durably: in a finished segment it would be damage.
+            if segment.file.truncate(segment.size).and_then(|()| segment.file.sync()).is_err() {
+                self.poisoned = true;
+            }
+            return Err(Error::io(Doing::Write)(error));
+        }
+        segment.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// How many bytes all segments may have together after a write.
+    fn limit(&self, purpose: Purpose) -> u64 {
         let reserve = u64::from(self.options.segment_bytes).min(self.options.max_bytes / 4);
-        let limit = match purpose {
+        match purpose {
             // Compaction needs the old and the new copy side by side for a while.
             Purpose::Compact => self.options.max_bytes,
             Purpose::Remove => self.options.max_bytes - reserve / 2,
             Purpose::Store => self.options.max_bytes - reserve,
-        };
+        }
+    }
+
+    /// Sees to it that `size` more bytes stay within the budget.
+    fn make_room(&mut self, size: u64, purpose: Purpose) -> Result<(), Error> {
+        let limit = self.limit(purpose);
         if purpose != Purpose::Compact {
             while self.disk_bytes() + size > limit && self.reclaim()? {}
         }
         if self.disk_bytes() + size > limit { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// The segment the next `size` bytes go to: the active one, or a new one after making the active one durable.
+    /// Notes what a frame says for the footer, as long as that stays small against the segment.
+    fn summarize(&mut self, serial: u64, bodies_at: u32, meta: &[u8]) {
+        let Some(active) = &mut self.active else { return };
+        active.summary =
+            active.summary.take().filter(|s| s.len() + meta.len() <= self.options.segment_bytes as usize / 8);
+        if let Some(summary) = &mut active.summary {
+            summary.push(serial, bodies_at, meta);
+        }
+    }
+
+    /// The segment the next `size` bytes go to: the active one, or a new one after finishing the active one.
     fn segment_for(&mut self, size: u64) -> Result<u32, Error> {
-        if let Some(number) = self.active {
+        if let Some(Active { number, .. }) = self.active {
             let segment = self.segments.get(&number).map_or(0, |segment| segment.size);
             if segment + size <= u64::from(self.options.segment_bytes) || segment == HEADER as u64 {
                 return Ok(number);
             }
-            self.sync()?;
+            self.finish_segment()?;
         }
         self.begin_segment()
     }
 
-    pub(crate) fn begin_segment(&mut self) -> Result<u32, Error> {
+    /// Writes the footer, if one is worth its bytes, and makes the active segment durable; it is no longer the active one.
+    fn finish_segment(&mut self) -> Result<(), Error> {
+        let footer = self.footer()?;
+        if let Some((number, footer)) = &footer {
+            match self.extend(*number, footer) {
+                // Opening reads the frames instead.
+                Err(_) if !self.poisoned => {}
+                other => other?,
+            }
+        }
+        // The frames may be durable already, the footer is not.
+        let job = footer.map_or_else(|| self.start_sync(), |(number, _)| self.sync_job(Some(number)));
+        self.finish_sync(job.run())?;
+        self.active = None;
+        Ok(())
+    }
+
+    fn footer(&self) -> Result<Option<(u32, Vec<u8>)>, Error> {
+        let Some(Active { number, summary: Some(summary) }) = &self.active else { return Ok(None) };
+        let Some(segment) = self.segments.get(number) else { return Ok(None) };
+        // What is mostly deleted already will soon be compacted, and small bodies are read as fast as a footer.
+        if summary.len() as u64 > self.index.usage(*number).live / 8 {
+            return Ok(None);
+        }
+        let footer = summary.footer(segment.size as u32, &segment.seals)?;
+        let fits = self.disk_bytes() + footer.len() as u64 <= self.limit(Purpose::Store);
+        Ok(fits.then_some((*number, footer)))
+    }
+
+    fn begin_segment(&mut self) -> Result<u32, Error> {
         let number = self.last_segment + 1;
-        let seed = random()?;
+        let seed = Seed(random()?);
         let (key, check) = match &self.options.key {
-            Some(key) => key.segment(&seed).map(|(key, check)| (Some(key), check))?,
+            Some(key) => key.segment(&seed.0).map(|(key, check)| (Some(key), check))?,
             None => (None, [0; 8]),
         };
         let header = Header {
@@ -369,28 +441,21 @@ impl<S: Storage> Journal<S> {
             return Err(error);
         }
         self.last_segment = number;
-        self.active = Some(number);
-        self.segments.insert(
-            number,
-            Segment { file: Arc::new(file), size: HEADER as u64, key, garbage_since: None, stuck: false },
-        );
+        self.active = Some(Active { number, summary: Some(Summary::new(self.appended)) });
+        self.segments.insert(number, Segment::new(file, Seals { seed, key }));
         Ok(number)
     }
 
     pub(crate) fn load(&self, slot: Slot, part: Part) -> Result<Vec<u8>, Error> {
         let corrupt = || Error::Corrupt { what: part, segment: slot.segment, offset: slot.offset };
         let segment = self.segments.get(&slot.segment).ok_or_else(corrupt)?;
-        let mut stored = vec![0; stored_len(slot.len, segment.key.is_some()) as usize];
+        let Seals { seed, key } = &segment.seals;
+        let mut stored = vec![0; stored_len(slot.len, key.is_some()) as usize];
         let read =
             read_full(&*segment.file, &mut stored, slot.offset.into()).map_err(Error::io(Doing::Read))?;
-        if read < stored.len() {
-            return Err(corrupt());
-        }
-        let checksum = stored.split_off(stored.len() - CRC);
-        if crc(&[&stored]).to_be_bytes() != checksum[..] {
-            return Err(corrupt());
-        }
-        match &segment.key {
+        let whole = seed.verified(&stored[..read]).ok_or_else(corrupt)?.len();
+        stored.truncate(whole);
+        match key {
             None => Ok(stored),
             Some(key) => key.open(stored, slot.offset).ok_or_else(corrupt),
         }
@@ -463,7 +528,7 @@ fn frame_size(parts: &[(Record, Option<&[u8]>)], sealed: bool) -> Result<u64, Er
     within(Limit::Metadata, meta, MAX_METADATA)?;
     let bodies: u64 =
         parts.iter().filter_map(|(record, _)| record.body_len()).map(|len| stored_len(len, sealed)).sum();
-    let size = crate::format::PRELUDE as u64 + stored_len(meta as u32, sealed) + bodies;
+    let size = PRELUDE as u64 + stored_len(meta as u32, sealed) + bodies;
     within(Limit::Batch, usize::try_from(size).unwrap_or(usize::MAX), MAX_BATCH)?;
     Ok(size)
 }

@@ -9,7 +9,7 @@
 //! # On disk
 //!
 //! Segments are files `00000001.qpj`, numbered upwards in hexadecimal; all integers are big-endian. See [`format`] for the layout of
-//! the segment header and of frames. Opening reads frame headers only, except for the bodies that no later header vouches for.
+//! a segment. Opening reads footers, or the frames' headers where there is no footer, and the bodies that no later header vouches for.
 //!
 //! # Promises
 //!
@@ -32,6 +32,7 @@ mod index;
 mod journal;
 pub mod limits;
 mod open;
+mod scan;
 mod seal;
 mod storage;
 

@@ -7,6 +7,7 @@ mod common;
 use common::{Model, Op, batch, options, read};
 use qpc_journal::fault::{Disk, Faults};
 use qpc_journal::{Batch, Directory, Error, Journal, Options, QueueId, SealKey};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -200,32 +201,42 @@ fn keys_and_versions_are_checked() {
 fn old_fixtures_open() {
     let mut model = Model::default();
     let ops = [
-        Op::Put(1, b"one".to_vec()),
+        Op::Put(1, vec![1; 500]),
         Op::Put(2, b"two".to_vec()),
         Op::Push(vec![1, 2], b"shared".to_vec()),
         Op::Push(vec![1], b"own".to_vec()),
         Op::Trim(1, 1),
         Op::Delete(2),
     ];
+    // Goes to a second segment, so that the first one gets its footer.
+    let long = [Op::Put(3, vec![3; 900])];
     model.apply(&ops);
+    model.apply(&long);
     for sealed in [false, true] {
-        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        let path = format!("{fixtures}/v1-{}.qpj", if sealed { "sealed" } else { "plain" });
+        let kind = if sealed { "sealed" } else { "plain" };
+        let folder = format!("{}/tests/fixtures/v1-{kind}", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("QPC_WRITE_FIXTURES").is_some() {
             let disk = Disk::new();
-            Journal::open(disk.clone(), options(sealed)).unwrap().0.commit(&batch(&ops)).unwrap();
-            std::fs::write(&path, &disk.files()["00000001.qpj"]).unwrap();
+            let (mut journal, _) = Journal::open(disk.clone(), options(sealed)).unwrap();
+            journal.commit(&batch(&ops)).unwrap();
+            journal.commit(&batch(&long)).unwrap();
+            for (name, bytes) in disk.files() {
+                std::fs::write(format!("{folder}/{name}"), bytes).unwrap();
+            }
         }
-        let files = [("00000001.qpj".to_owned(), std::fs::read(&path).unwrap())].into();
+        let files: BTreeMap<String, Vec<u8>> = ["00000001.qpj", "00000002.qpj"]
+            .map(|name| (name.to_owned(), std::fs::read(format!("{folder}/{name}")).unwrap()))
+            .into();
         let (journal, report) = Journal::open(Disk::with_files(&files), options(sealed)).unwrap();
         assert_eq!((report.damaged, report.torn_bytes), (0, 0));
         assert_eq!(read(&journal), model);
 
         let mut newer = files;
-        let header = newer.get_mut("00000001.qpj").unwrap();
-        header[5] = 2;
-        let crc = crc32fast::hash(&header[..40]);
-        header[40..44].copy_from_slice(&crc.to_be_bytes());
+        for copy in newer.get_mut("00000001.qpj").unwrap().chunks_exact_mut(44).take(2) {
+            copy[5] = 2;
+            let crc = crc32fast::hash(&copy[..40]);
+            copy[40..44].copy_from_slice(&crc.to_be_bytes());
+        }
         let error = Journal::open(Disk::with_files(&newer), options(sealed)).unwrap_err();
         assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1 }), "{error}");
     }
