@@ -6,9 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::batch::QueueId;
 use crate::error::{Doing, Error, Part};
-use crate::format::{HEADER, Record, Summary, stored_len};
+use crate::format::{HEADER, Places, Record, Records, Summary, stored_len};
 use crate::index::Slot;
 use crate::journal::{Journal, Purpose, segment_name};
 use crate::scan;
@@ -141,7 +140,7 @@ impl<S: Storage> Journal<S> {
                 self.compaction = Some(compaction);
                 return Ok(());
             }
-            match self.carry(victim, &records, bodies_at) {
+            match self.carry(victim, records, bodies_at) {
                 Ok(copied) => done.copied += copied,
                 Err(Error::Corrupt { .. }) => {
                     self.give_up(victim);
@@ -180,7 +179,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Appends what still matters of one frame; how many bytes that were.
-    fn carry(&mut self, victim: u32, records: &[Record], bodies_at: u32) -> Result<u64, Error> {
+    fn carry(&mut self, victim: u32, records: Records, bodies_at: u32) -> Result<u64, Error> {
         let older = self.segments.range(..victim).next().is_some();
         let mut queues = BTreeSet::new();
         let mut kept: Vec<(Record, Option<Vec<u8>>)> = Vec::new();
@@ -192,25 +191,22 @@ impl<S: Storage> Journal<S> {
             let here = |slot: Option<Slot>| slot.is_some_and(|s| s.segment == victim && s.offset == offset);
             match record {
                 Record::Put { key, len } if here(self.index.value(key)) => {
-                    kept.push((record.clone(), Some(self.body(victim, offset, *len, Part::Value)?)));
+                    kept.push((record, Some(self.body(victim, offset, len, Part::Value)?)));
                 }
                 Record::Place { at, len } => {
-                    let at: Vec<(QueueId, u64)> = at
-                        .iter()
-                        .copied()
-                        .filter(|&(queue, seq)| here(self.index.entry(queue, seq)))
-                        .collect();
-                    if !at.is_empty() {
-                        let body = self.body(victim, offset, *len, Part::Entry)?;
-                        kept.push((Record::Place { at, len: *len }, Some(body)));
+                    let at: Places =
+                        at.iter().filter(|&(queue, seq)| here(self.index.entry(queue, seq))).collect();
+                    if at.len() > 0 {
+                        let body = self.body(victim, offset, len, Part::Entry)?;
+                        kept.push((Record::Place { at, len }, Some(body)));
                     }
                 }
-                Record::Delete { key } if older && !self.contains(key) => kept.push((record.clone(), None)),
+                Record::Delete { key } if older && !self.contains(key) => kept.push((record, None)),
                 // Where a later segment has said the range again, that counts.
                 Record::Holds { queue, .. } | Record::Drop { queue }
-                    if self.index.range_segment(*queue) <= victim =>
+                    if self.index.range_segment(queue) <= victim =>
                 {
-                    queues.insert(*queue);
+                    queues.insert(queue);
                 }
                 _ => {}
             }
@@ -227,8 +223,7 @@ impl<S: Storage> Journal<S> {
             }
         }
         let before = self.stats.bytes_compacted;
-        let parts: Vec<(Record, Option<&[u8]>)> =
-            kept.iter().map(|(r, body)| (r.clone(), body.as_deref())).collect();
+        let parts: Vec<_> = kept.iter().map(|(r, body)| (r.clone(), body.as_deref())).collect();
         self.write(&parts, Purpose::Compact)?;
         Ok(self.stats.bytes_compacted - before)
     }

@@ -24,6 +24,8 @@
 //! wherever compaction puts it. A footer says what all frames of a finished segment say, for opening; `last` is the last frame's
 //! serial, `bodies_at` is where in the segment a frame's bodies begin.
 
+use std::borrow::Cow;
+
 use crate::batch::QueueId;
 use crate::limits::{MAX_BATCH, MAX_BODY, MAX_KEY, MAX_METADATA, MAX_QUEUES_PER_PUSH};
 use crate::seal::{SEALED_OVERHEAD, SegmentKey};
@@ -170,15 +172,46 @@ impl Prelude {
 
 /// An operation as stored; `len` is the length of its body before sealing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Record {
-    Put { key: Vec<u8>, len: u32 },
-    Delete { key: Vec<u8> },
-    Place { at: Vec<(QueueId, u64)>, len: u32 },
+pub(crate) enum Record<'a> {
+    Put { key: &'a [u8], len: u32 },
+    Delete { key: &'a [u8] },
+    Place { at: Places<'a>, len: u32 },
     Holds { queue: QueueId, first: u64, next: u64 },
     Drop { queue: QueueId },
 }
 
-impl Record {
+/// Queues and sequence numbers, encoded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Places<'a>(Cow<'a, [u8]>);
+
+/// Bytes of one place.
+const PLACE: usize = 16;
+
+impl Places<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len() / PLACE
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueId, u64)> + '_ {
+        self.0.chunks_exact(PLACE).filter_map(|place| {
+            let mut read = Reader(place);
+            Some((QueueId(read.u64()?), read.u64()?))
+        })
+    }
+}
+
+impl FromIterator<(QueueId, u64)> for Places<'_> {
+    fn from_iter<T: IntoIterator<Item = (QueueId, u64)>>(places: T) -> Self {
+        let mut bytes = Vec::new();
+        for (queue, seq) in places {
+            bytes.extend(queue.0.to_be_bytes());
+            bytes.extend(seq.to_be_bytes());
+        }
+        Self(Cow::Owned(bytes))
+    }
+}
+
+impl Record<'_> {
     pub(crate) fn body_len(&self) -> Option<u32> {
         match self {
             Self::Put { len, .. } | Self::Place { len, .. } => Some(*len),
@@ -205,44 +238,68 @@ impl Record {
             Self::Place { at, len } => {
                 out.push(3);
                 out.extend((at.len() as u16).to_be_bytes());
-                for (queue, seq) in at {
-                    out.extend(queue.0.to_be_bytes());
-                    out.extend(seq.to_be_bytes());
-                }
+                out.extend(&*at.0);
                 out.extend(len.to_be_bytes());
             }
             Self::Drop { queue } => numbers(5, &[queue.0], out),
             Self::Holds { queue, first, next } => numbers(4, &[queue.0, *first, *next], out),
         }
     }
+}
 
-    /// All operations of a frame; `None` if they are not well-formed.
-    pub(crate) fn decode_all(meta: &[u8]) -> Option<Vec<Self>> {
-        let mut read = Reader(meta);
-        let mut records = Vec::new();
-        while !read.0.is_empty() {
-            records.push(match read.u8()? {
-                1 => Self::Put { key: read.key()?, len: read.body_len()? },
-                2 => Self::Delete { key: read.key()? },
-                3 => {
-                    let count = usize::from(read.u16()?);
-                    if count > MAX_QUEUES_PER_PUSH || count * 16 > read.0.len() {
-                        return None;
-                    }
-                    let mut at = Vec::with_capacity(count);
-                    for _ in 0..count {
-                        at.push((QueueId(read.u64()?), read.u64()?));
-                    }
-                    Self::Place { at, len: read.body_len()? }
-                }
-                5 => Self::Drop { queue: QueueId(read.u64()?) },
-                4 => Self::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
-                _ => return None,
-            });
+/// The operations of a frame, read from its metadata; ends early where that is not well-formed.
+#[derive(Clone, Debug)]
+pub(crate) struct Records<'a>(Reader<'a>);
+
+impl<'a> Records<'a> {
+    /// The length of all bodies as stored; `None` if the metadata is not well-formed to its end.
+    pub(crate) fn stored_bodies(mut self, sealed: bool) -> Option<u64> {
+        let mut total = 0;
+        for record in &mut self {
+            total += record.body_len().map_or(0, |len| stored_len(len, sealed));
         }
-        Some(records)
+        self.0.0.is_empty().then_some(total)
+    }
+
+    fn read(read: &mut Reader<'a>) -> Option<Record<'a>> {
+        Some(match read.u8()? {
+            1 => Record::Put { key: read.key()?, len: read.body_len()? },
+            2 => Record::Delete { key: read.key()? },
+            3 => {
+                let count = usize::from(read.u16()?);
+                if count > MAX_QUEUES_PER_PUSH {
+                    return None;
+                }
+                Record::Place { at: Places(Cow::Borrowed(read.take(count * PLACE)?)), len: read.body_len()? }
+            }
+            5 => Record::Drop { queue: QueueId(read.u64()?) },
+            4 => Record::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
+            _ => return None,
+        })
     }
 }
+
+impl<'a> From<&'a [u8]> for Records<'a> {
+    fn from(meta: &'a [u8]) -> Self {
+        Self(Reader(meta))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    fn next(&mut self) -> Option<Record<'a>> {
+        let before = self.0.clone();
+        let record = Self::read(&mut self.0);
+        if record.is_none() {
+            self.0 = before;
+        }
+        record
+    }
+}
+
+/// An operation with its body, if it has one.
+pub(crate) type Part<'a> = (Record<'a>, Option<&'a [u8]>);
 
 /// A frame ready to be written, and where in the segment each body begins.
 pub(crate) struct Frame {
@@ -252,11 +309,10 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// `meta` is [`encode_all`] of the operations, `bodies` what they have of bodies; `base` is where in the segment the frame will
-    /// stand.
-    pub(crate) fn encode<'a>(
+    /// `meta` is [`encode_all`] of the parts; `base` is where in the segment the frame will stand.
+    pub(crate) fn encode(
         meta: &[u8],
-        bodies: impl Iterator<Item = &'a [u8]>,
+        parts: &[Part],
         serial: u64,
         durable: u64,
         base: u32,
@@ -266,7 +322,7 @@ impl Frame {
         put_stored(meta, base, key.as_ref(), &mut bytes)?;
         let meta_len = bytes.len() - PRELUDE;
         let mut places = Vec::new();
-        for body in bodies {
+        for body in parts.iter().filter_map(|(_, body)| *body) {
             let start = bytes.len();
             places.push(base + start as u32);
             put_stored(body, base, key.as_ref(), &mut bytes)?;
@@ -285,9 +341,9 @@ impl Frame {
 }
 
 /// The metadata of a frame, before sealing.
-pub(crate) fn encode_all<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<u8> {
+pub(crate) fn encode_all(parts: &[Part]) -> Vec<u8> {
     let mut meta = Vec::new();
-    records.for_each(|record| record.encode_into(&mut meta));
+    parts.iter().for_each(|(record, _)| record.encode_into(&mut meta));
     meta
 }
 
@@ -325,12 +381,11 @@ impl Summary {
     }
 
     /// The frame that begins at byte `at` of the summary: where its bodies are, its operations, and where the next begins.
-    pub(crate) fn frame(&self, at: usize) -> Option<(u32, Vec<Record>, usize)> {
+    pub(crate) fn frame(&self, at: usize) -> Option<(u32, Records<'_>, usize)> {
         let mut read = Reader(self.frames.get(at..)?);
         let bodies_at = read.u32()?;
         let len = read.u32()? as usize;
-        let records = Record::decode_all(read.take(len)?)?;
-        Some((bodies_at, records, at + 8 + len))
+        Some((bodies_at, read.take(len)?.into(), at + 8 + len))
     }
 
     /// The footer of a segment in which `base` bytes stand before it.
@@ -357,7 +412,9 @@ impl Summary {
         let summary = Self { last: u64::from_be_bytes(*last), frames: frames.to_vec() };
         let mut at = 0;
         while at < summary.len() {
-            (_, _, at) = summary.frame(at)?;
+            let (_, records, next) = summary.frame(at)?;
+            records.stored_bodies(key.is_some())?;
+            at = next;
         }
         Some(summary)
     }
@@ -397,6 +454,7 @@ pub(crate) fn stored_len(len: u32, sealed: bool) -> u64 {
     u64::from(len) + CRC as u64 + if sealed { SEALED_OVERHEAD as u64 } else { 0 }
 }
 
+#[derive(Clone, Debug)]
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -426,12 +484,9 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn key(&mut self) -> Option<Vec<u8>> {
+    fn key(&mut self) -> Option<&'a [u8]> {
         let len = usize::from(self.u16()?);
-        if len > MAX_KEY {
-            return None;
-        }
-        self.take(len).map(<[u8]>::to_vec)
+        if len > MAX_KEY { None } else { self.take(len) }
     }
 
     fn body_len(&mut self) -> Option<u32> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::batch::QueueId;
-use crate::format::Record;
+use crate::format::{Record, Summary, stored_len};
 use crate::limits::MAX_QUEUE_LENGTH;
 
 /// Where a body is stored. Segment 0 does not exist: such a slot is a place whose entry was lost to damage.
@@ -70,11 +70,33 @@ pub(crate) struct Usage {
     pub(crate) deletions: u64,
 }
 
+/// What each segment has.
+#[derive(Debug, Default)]
+struct Usages(BTreeMap<u32, Usage>);
+
+impl Usages {
+    fn born(&mut self, slot: Slot) {
+        let usage = self.0.entry(slot.segment).or_default();
+        usage.written += weight(slot);
+        usage.live += weight(slot);
+    }
+
+    fn died(&mut self, slot: Slot) {
+        if let Some(usage) = self.0.get_mut(&slot.segment) {
+            usage.live = usage.live.saturating_sub(weight(slot));
+        }
+    }
+
+    fn deleted(&mut self, segment: u32, bytes: u64) {
+        self.0.entry(segment).or_default().deletions += bytes;
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     map: BTreeMap<Box<[u8]>, Slot>,
     queues: BTreeMap<QueueId, Queue>,
-    usage: BTreeMap<u32, Usage>,
+    usage: Usages,
 }
 
 impl Index {
@@ -106,38 +128,54 @@ impl Index {
     }
 
     pub(crate) fn usage(&self, segment: u32) -> Usage {
-        self.usage.get(&segment).copied().unwrap_or_default()
+        self.usage.0.get(&segment).copied().unwrap_or_default()
     }
 
     pub(crate) fn forget_segment(&mut self, segment: u32) {
-        self.usage.remove(&segment);
+        self.usage.0.remove(&segment);
+    }
+
+    /// Applies what a segment says.
+    pub(crate) fn apply_all(&mut self, summary: &Summary, segment: u32, sealed: bool) {
+        let mut at = 0;
+        while let Some((mut body_at, records, next)) = summary.frame(at) {
+            for record in records {
+                let mut slot = Slot { segment, offset: 0, len: 0 };
+                if let Some(len) = record.body_len() {
+                    slot = Slot { segment, offset: body_at, len };
+                    body_at += stored_len(len, sealed) as u32;
+                }
+                self.apply(&record, slot);
+            }
+            at = next;
+        }
     }
 
     /// Makes an operation's effect visible. `slot` is its body's place, or says its segment only if it has no body.
     pub(crate) fn apply(&mut self, record: &Record, slot: Slot) {
         match record {
             Record::Put { key, .. } => {
-                self.born(slot);
-                match self.map.get_mut(&**key) {
+                self.usage.born(slot);
+                match self.map.get_mut(*key) {
                     Some(old) => {
                         let old = std::mem::replace(old, slot);
-                        self.died(old);
+                        self.usage.died(old);
                     }
-                    None => drop(self.map.insert(key.as_slice().into(), slot)),
+                    None => drop(self.map.insert((*key).into(), slot)),
                 }
             }
             Record::Delete { key } => {
-                self.usage.entry(slot.segment).or_default().deletions += DELETION + key.len() as u64;
-                if let Some(old) = self.map.remove(&**key) {
-                    self.died(old);
+                self.usage.deleted(slot.segment, DELETION + key.len() as u64);
+                if let Some(old) = self.map.remove(*key) {
+                    self.usage.died(old);
                 }
             }
-            Record::Place { at, .. } => at.iter().for_each(|&(queue, seq)| self.place(queue, seq, slot)),
+            Record::Place { at, .. } => at.iter().for_each(|(queue, seq)| self.place(queue, seq, slot)),
             Record::Drop { queue } => {
-                self.usage.entry(slot.segment).or_default().deletions += DELETION;
+                self.usage.deleted(slot.segment, DELETION);
                 if let Some(queue) = self.queues.remove(queue) {
-                    self.died(queue.range);
-                    queue.slots.into_iter().for_each(|slot| self.died(slot));
+                    self.usage.died(queue.range);
+                    queue.slots.into_iter().for_each(|slot| self.usage.died(slot));
                 }
             }
             Record::Holds { queue, first, next } => self.hold(*queue, *first, *next, slot),
@@ -145,12 +183,12 @@ impl Index {
     }
 
     fn place(&mut self, id: QueueId, seq: u64, slot: Slot) {
-        self.born(slot);
+        self.usage.born(slot);
         let queue = self.queues.entry(id).or_insert_with(|| Queue::new(seq));
         // Compaction may have moved entries behind later ones, and damage may have left holes; a number far from
         // all others is no number of this program's.
         if seq.abs_diff(queue.first) > MAX_QUEUE_LENGTH as u64 {
-            self.died(slot);
+            self.usage.died(slot);
             return;
         }
         while seq < queue.first {
@@ -164,17 +202,21 @@ impl Index {
         let at = (seq - queue.first) as usize;
         let old = std::mem::replace(&mut queue.slots[at], slot);
         queue.bytes = queue.bytes + u64::from(slot.len) - u64::from(old.len);
-        self.died(old);
+        self.usage.died(old);
     }
 
     /// Makes a queue's range `first..next`, keeping what it has of it.
     fn hold(&mut self, id: QueueId, first: u64, next: u64, range: Slot) {
-        self.born(range);
+        self.usage.born(range);
         let queue = self.queues.entry(id).or_insert_with(|| Queue::new(first));
-        let mut dead = vec![std::mem::replace(&mut queue.range, range)];
+        self.usage.died(std::mem::replace(&mut queue.range, range));
+        let mut dead = |slot: Slot| {
+            queue.bytes -= u64::from(slot.len);
+            self.usage.died(slot);
+        };
         if next <= queue.first {
             // A dropped queue of the same name was further.
-            dead.extend(queue.slots.drain(..));
+            queue.slots.drain(..).for_each(&mut dead);
             queue.first = first;
         }
         while first < queue.first {
@@ -184,14 +226,14 @@ impl Index {
         }
         while queue.first < first {
             let Some(slot) = queue.slots.pop_front() else { break };
-            dead.push(slot);
+            dead(slot);
             queue.first += 1;
         }
         if queue.slots.is_empty() {
             queue.first = first;
         }
-        while queue.next() > next {
-            dead.extend(queue.slots.pop_back());
+        while queue.first + queue.slots.len() as u64 > next {
+            queue.slots.pop_back().into_iter().for_each(&mut dead);
         }
         if next.saturating_sub(queue.next()) <= MAX_QUEUE_LENGTH as u64 {
             while queue.next() < next {
@@ -200,20 +242,6 @@ impl Index {
             }
         }
         queue.shrink();
-        queue.bytes -= dead.iter().map(|slot| u64::from(slot.len)).sum::<u64>();
-        dead.into_iter().for_each(|slot| self.died(slot));
-    }
-
-    fn born(&mut self, slot: Slot) {
-        let usage = self.usage.entry(slot.segment).or_default();
-        usage.written += weight(slot);
-        usage.live += weight(slot);
-    }
-
-    fn died(&mut self, slot: Slot) {
-        if let Some(usage) = self.usage.get_mut(&slot.segment) {
-            usage.live = usage.live.saturating_sub(weight(slot));
-        }
     }
 
     /// Bytes of index memory for queued entries, for the benchmark.

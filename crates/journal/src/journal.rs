@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Op, QueueId, within};
 use crate::compact::Compaction;
-use crate::error::{Doing, Error, Limit, Part};
+use crate::error::{self, Doing, Error, Limit};
 use crate::format::{
-    FORMAT, Frame, HEADER, Header, PRELUDE, Record, Seals, Seed, Summary, encode_all, stored_len,
+    FORMAT, Frame, HEADER, Header, PRELUDE, Part, Record, Seals, Seed, Summary, encode_all, stored_len,
 };
 use crate::index::{Index, QueueStat, Slot};
 use crate::limits::{MAX_BATCH, MAX_METADATA, MAX_QUEUE_LENGTH};
@@ -178,7 +178,7 @@ impl<S: Storage> Journal<S> {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.index.value(key).map(|slot| self.load(slot, Part::Value)).transpose()
+        self.index.value(key).map(|slot| self.load(slot, error::Part::Value)).transpose()
     }
 
     /// Whether a key has a value.
@@ -204,9 +204,9 @@ impl<S: Storage> Journal<S> {
     /// An entry of a queue, or `None` if the queue does not hold the number. One that was lost to damage is an error.
     pub fn read(&self, id: QueueId, seq: u64) -> Result<Option<Vec<u8>>, Error> {
         match self.index.entry(id, seq) {
-            Some(slot) => self.load(slot, Part::Entry).map(Some),
+            Some(slot) => self.load(slot, error::Part::Entry).map(Some),
             None if self.queue(id).is_some_and(|stat| (stat.first_seq..stat.next_seq).contains(&seq)) => {
-                Err(Error::Corrupt { what: Part::Entry, segment: 0, offset: 0 })
+                Err(Error::Corrupt { what: error::Part::Entry, segment: 0, offset: 0 })
             }
             None => Ok(None),
         }
@@ -235,7 +235,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Turns operations into records with explicit sequence numbers, leaving out those without an effect.
-    fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<Loaded<'a>>, Error> {
+    fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<Part<'a>>, Error> {
         let mut parts = Vec::with_capacity(batch.ops.len());
         let mut put = HashSet::new();
         // Queues this batch changes, as they will be: (first, next), or gone.
@@ -249,11 +249,11 @@ impl<S: Storage> Journal<S> {
             match op {
                 Op::Put { key, value } => {
                     put.insert(key);
-                    parts.push((Record::Put { key: key.clone(), len: value.len() as u32 }, Some(&value[..])));
+                    parts.push((Record::Put { key, len: value.len() as u32 }, Some(&value[..])));
                 }
                 Op::Delete { key } => {
                     if put.contains(key) || self.contains(key) {
-                        parts.push((Record::Delete { key: key.clone() }, None));
+                        parts.push((Record::Delete { key }, None));
                     }
                 }
                 Op::Push { queues: ids, body } => {
@@ -265,7 +265,10 @@ impl<S: Storage> Journal<S> {
                         at.push((id, next));
                     }
                     if !at.is_empty() {
-                        parts.push((Record::Place { at, len: body.len() as u32 }, Some(&body[..])));
+                        parts.push((
+                            Record::Place { at: at.into_iter().collect(), len: body.len() as u32 },
+                            Some(&body[..]),
+                        ));
                     }
                 }
                 Op::Trim { queue, up_to } => {
@@ -289,7 +292,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Writes records as one frame and applies them.
-    pub(crate) fn write(&mut self, parts: &[(Record, Option<&[u8]>)], purpose: Purpose) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, parts: &[Part], purpose: Purpose) -> Result<(), Error> {
         if parts.is_empty() {
             return Ok(());
         }
@@ -300,10 +303,9 @@ impl<S: Storage> Journal<S> {
         self.make_room(size, purpose)?;
         let number = self.segment_for(size)?;
         let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
-        let meta = encode_all(parts.iter().map(|(record, _)| record));
-        let bodies = parts.iter().filter_map(|(_, body)| *body);
+        let meta = encode_all(parts);
         let (serial, base) = (self.appended + 1, segment.size as u32);
-        let frame = Frame::encode(&meta, bodies, serial, self.durable, base, &segment.seals)?;
+        let frame = Frame::encode(&meta, parts, serial, self.durable, base, &segment.seals)?;
         self.extend(number, &frame.bytes)?;
         self.appended = serial;
         self.summarize(serial, frame.bodies_at, &meta);
@@ -402,7 +404,7 @@ impl<S: Storage> Journal<S> {
         let Some(Active { number, summary: Some(summary) }) = &self.active else { return Ok(None) };
         let Some(segment) = self.segments.get(number) else { return Ok(None) };
         // What is mostly deleted already will soon be compacted, and small bodies are read as fast as a footer.
-        if summary.len() as u64 > self.index.usage(*number).live / 8 {
+        if summary.len() as u64 > self.index.usage(*number).live / 5 {
             return Ok(None);
         }
         let footer = summary.footer(segment.size as u32, &segment.seals)?;
@@ -446,7 +448,7 @@ impl<S: Storage> Journal<S> {
         Ok(number)
     }
 
-    pub(crate) fn load(&self, slot: Slot, part: Part) -> Result<Vec<u8>, Error> {
+    pub(crate) fn load(&self, slot: Slot, part: error::Part) -> Result<Vec<u8>, Error> {
         let corrupt = || Error::Corrupt { what: part, segment: slot.segment, offset: slot.offset };
         let segment = self.segments.get(&slot.segment).ok_or_else(corrupt)?;
         let Seals { seed, key } = &segment.seals;
@@ -461,9 +463,6 @@ impl<S: Storage> Journal<S> {
         }
     }
 }
-
-/// A record with its body, if it has one.
-pub(crate) type Loaded<'a> = (Record, Option<&'a [u8]>);
 
 /// What a batch is written for; decides how far into the budget it may go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -514,7 +513,7 @@ pub(crate) fn segment_name(number: u32) -> String {
     format!("{number:08x}.qpj")
 }
 
-fn frame_size(parts: &[(Record, Option<&[u8]>)], sealed: bool) -> Result<u64, Error> {
+fn frame_size(parts: &[Part], sealed: bool) -> Result<u64, Error> {
     let meta: usize = parts
         .iter()
         .map(|(record, _)| match record {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Doing, Error};
-use crate::format::{FORMAT, HEADER, Header, Seals, stored_len};
-use crate::index::{Index, Slot};
+use crate::format::{FORMAT, HEADER, Header, Seals};
+use crate::index::Index;
 use crate::journal::{Active, Journal, Options, Segment, Stats, segment_name};
 use crate::scan::{self, Found};
 use crate::seal::SegmentKey;
@@ -86,18 +86,7 @@ impl<S: Storage> Journal<S> {
         let Found { summary, damaged, end, bytes_read } = scan(&file, size, &seals, self.appended)?;
         report.damaged += damaged;
         report.bytes_read += bytes_read;
-        let mut at = 0;
-        while let Some((mut body_at, records, next)) = summary.frame(at) {
-            for record in &records {
-                let mut slot = Slot { segment: number, offset: 0, len: 0 };
-                if let Some(len) = record.body_len() {
-                    slot = Slot { segment: number, offset: body_at, len };
-                    body_at += stored_len(len, seals.key.is_some()) as u32;
-                }
-                self.index.apply(record, slot);
-            }
-            at = next;
-        }
+        self.index.apply_all(&summary, number, seals.key.is_some());
         self.appended = self.appended.max(summary.last);
 
         let mut settled = Ok(());

@@ -1,7 +1,7 @@
 //! What a segment says, without its bodies: read from its footer, or frame by frame.
 
 use crate::error::{Doing, Error};
-use crate::format::{FOOTER_END, HEADER, PRELUDE, Prelude, Record, Seals, Summary, footer_len, stored_len};
+use crate::format::{FOOTER_END, HEADER, PRELUDE, Prelude, Records, Seals, Summary, footer_len, stored_len};
 use crate::storage::{StorageFile, read_full};
 
 /// One read of this size serves most frames with a large body, or several small ones.
@@ -19,12 +19,7 @@ pub(crate) struct Found {
 }
 
 /// A segment that was finished: all of it was durable before the next one was begun.
-pub(crate) fn finished<F: StorageFile>(
-    file: &F,
-    size: u64,
-    seals: &Seals,
-    after: u64,
-) -> Result<Found, Error> {
+pub(crate) fn finished(file: &dyn StorageFile, size: u64, seals: &Seals, after: u64) -> Result<Found, Error> {
     let mut scan = Scan::new(file, size, seals);
     let (summary, damaged) = match scan.footer()? {
         Some(summary) => (summary, 0),
@@ -37,8 +32,8 @@ pub(crate) fn finished<F: StorageFile>(
 }
 
 /// The last segment: what a crash left half written at its end is not part of it.
-pub(crate) fn unfinished<F: StorageFile>(
-    file: &F,
+pub(crate) fn unfinished(
+    file: &dyn StorageFile,
     size: u64,
     seals: &Seals,
     after: u64,
@@ -93,8 +88,8 @@ struct Frame {
     meta: Vec<u8>,
 }
 
-struct Scan<'a, F> {
-    file: &'a F,
+struct Scan<'a> {
+    file: &'a dyn StorageFile,
     size: u64,
     seals: &'a Seals,
     /// Read ahead, and from where.
@@ -103,8 +98,8 @@ struct Scan<'a, F> {
     bytes_read: u64,
 }
 
-impl<'a, F: StorageFile> Scan<'a, F> {
-    fn new(file: &'a F, size: u64, seals: &'a Seals) -> Self {
+impl<'a> Scan<'a> {
+    fn new(file: &'a dyn StorageFile, size: u64, seals: &'a Seals) -> Self {
         Self { file, size, seals, buffer: Vec::new(), buffer_at: 0, bytes_read: 0 }
     }
 
@@ -158,12 +153,10 @@ impl<'a, F: StorageFile> Scan<'a, F> {
             None => Some(stored),
             Some(key) => key.open(stored, (at + PRELUDE as u64) as u32),
         };
-        Ok(meta.and_then(|meta| {
-            let records = Record::decode_all(&meta)?;
-            let bodies: u64 =
-                records.iter().filter_map(Record::body_len).map(|len| stored_len(len, key.is_some())).sum();
-            (bodies == u64::from(prelude.bodies_len)).then_some(Frame { at, prelude, meta })
-        }))
+        let whole = |meta: &Vec<u8>| {
+            Records::from(&meta[..]).stored_bodies(key.is_some()) == Some(prelude.bodies_len.into())
+        };
+        Ok(meta.filter(whole).map(|meta| Frame { at, prelude, meta }))
     }
 
     /// The next whole frame at or behind `from`.
@@ -193,7 +186,7 @@ impl<'a, F: StorageFile> Scan<'a, F> {
         let Some((bodies_at, records, _)) = summary.frame(frame.in_summary) else { return Ok(false) };
         let Seals { seed, key } = self.seals;
         let mut at = u64::from(bodies_at);
-        for len in records.iter().filter_map(Record::body_len) {
+        for len in records.filter_map(|record| record.body_len()) {
             let len = stored_len(len, key.is_some());
             if seed.verified(self.bytes(at, len as usize)?).is_none() {
                 return Ok(false);

@@ -42,7 +42,7 @@ pub trait StorageFile: Send + Sync + 'static {
 }
 
 /// Fills as much of `buf` as the file has, and says how much that is.
-pub(crate) fn read_full(file: &impl StorageFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &dyn StorageFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {
         match file.read_at(&mut buf[filled..], offset + filled as u64) {
@@ -56,7 +56,7 @@ pub(crate) fn read_full(file: &impl StorageFile, buf: &mut [u8], offset: u64) ->
 }
 
 /// Writes all of `buf`. `done` counts the bytes that got there, also when it fails.
-pub(crate) fn write_full(file: &impl StorageFile, buf: &[u8], offset: u64, done: &mut u32) -> io::Result<()> {
+pub(crate) fn write_full(file: &dyn StorageFile, buf: &[u8], offset: u64, done: &mut u32) -> io::Result<()> {
     let mut rest = buf;
     let mut at = offset;
     while !rest.is_empty() {

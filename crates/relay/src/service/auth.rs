@@ -22,6 +22,8 @@ use qpc_proto::signing::{self, Exporter};
 use qpc_proto::wire::{List, Message};
 use ring::{digest, hmac, signature};
 use sha2::Sha512;
+use std::cell::OnceCell;
+use zeroize::Zeroizing;
 
 /// OPAQUE as this protocol uses it.
 #[derive(Debug)]
@@ -35,7 +37,9 @@ impl CipherSuite for Suite {
 
 /// The secrets of the service: whoever has them and the store can guess passwords, and without them nobody logs in.
 pub struct ServiceKeys {
-    opaque: ServerSetup<Suite>,
+    /// As OPAQUE stores it. Reading it takes a scalar multiplication, which would be most of a relay's start.
+    stored: Zeroizing<Vec<u8>>,
+    opaque: OnceCell<ServerSetup<Suite>>,
     /// Chooses what is told of users that do not exist.
     decoys: [u8; 32],
 }
@@ -45,20 +49,35 @@ impl ServiceKeys {
     pub fn generate(rng: &mut Rng) -> Self {
         let mut decoys = [0; 32];
         rng.fill_bytes(&mut decoys);
-        Self { opaque: ServerSetup::new(rng), decoys }
+        let opaque = ServerSetup::new(rng);
+        Self { stored: opaque.serialize().to_vec().into(), opaque: opaque.into(), decoys }
     }
 
     /// Reads what [`ServiceKeys::to_bytes`] gave; `None` if it is something else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (decoys, opaque) = bytes.strip_prefix(KEYS_MAGIC)?.split_first_chunk()?;
-        let opaque = ServerSetup::deserialize(opaque).ok()?;
-        let keys = Self { opaque, decoys: *decoys };
-        (keys.to_bytes() == bytes).then_some(keys)
+        let (content, check) = bytes.split_last_chunk::<KEYS_CHECK>()?;
+        let (decoys, opaque) = content.strip_prefix(KEYS_MAGIC)?.split_first_chunk()?;
+        let keys = Self { stored: opaque.to_vec().into(), opaque: OnceCell::new(), decoys: *decoys };
+        (keys_check(content) == *check).then_some(keys)
     }
 
     /// For a file that only the relay may read.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        [KEYS_MAGIC, &self.decoys, &self.opaque.serialize()].concat()
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new([KEYS_MAGIC, &self.decoys, &self.stored].concat());
+        let check = keys_check(&bytes);
+        bytes.extend(check);
+        bytes
+    }
+
+    fn opaque(&self) -> Result<&ServerSetup<Suite>, Refusal> {
+        if let Some(setup) = self.opaque.get() {
+            return Ok(setup);
+        }
+        let setup = ServerSetup::deserialize(&self.stored).map_err(|_| {
+            log::error!("opaque.key was made by another version of this program; restore it from a backup");
+            Refusal::new(ErrorCode::Internal)
+        })?;
+        Ok(self.opaque.get_or_init(|| setup))
     }
 
     /// The key-stretching profile a user who does not exist seems to have: always the same, and either of the two.
@@ -97,7 +116,8 @@ impl<S: Store> Service<S> {
         self.may_register(now, &request.user, &request.invite)?;
 
         let message = RegistrationRequest::deserialize(&request.request).map_err(|_| malformed())?;
-        let started = ServerRegistration::start(&self.keys.opaque, message, request.user.as_str().as_bytes());
+        let started =
+            ServerRegistration::start(self.keys.opaque()?, message, request.user.as_str().as_bytes());
         let response = started.map_err(|_| malformed())?.message.serialize().to_vec();
         Ok(Change {
             progress: Some(Progress::Registering {
@@ -179,7 +199,7 @@ impl<S: Store> Service<S> {
         let context = signing::opaque_context(&caller.exporter, ksf.into());
         let started = ServerLogin::start(
             &mut self.rng,
-            &self.keys.opaque,
+            self.keys.opaque()?,
             record,
             message,
             request.user.as_str().as_bytes(),
@@ -299,3 +319,11 @@ fn damaged() -> Refusal {
 }
 
 const KEYS_MAGIC: &[u8] = b"qpc-relay keys 1";
+const KEYS_CHECK: usize = 8;
+
+/// Any scalar is a key: damage would show only in that nobody can log in.
+fn keys_check(content: &[u8]) -> [u8; KEYS_CHECK] {
+    let mut check = [0; KEYS_CHECK];
+    check.copy_from_slice(&digest::digest(&digest::SHA256, content).as_ref()[..KEYS_CHECK]);
+    check
+}

@@ -35,7 +35,7 @@ impl Relay {
     pub(crate) fn with_policy(change: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Policy::default();
         change(&mut policy);
-        let keys = ServiceKeys::generate(&mut (Box::new(OsRng) as _)).to_bytes();
+        let keys = ServiceKeys::generate(&mut (Box::new(OsRng) as _)).to_bytes().to_vec();
         let now = Now { uptime: Duration::from_secs(1000), wall: Some(1_800_000_000) };
         let disk = Disk::new();
         let service = open(&disk, &keys, &policy, now, Origin::default());
