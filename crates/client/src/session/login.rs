@@ -1,0 +1,219 @@
+//! Making an account, and logging in: with the password, or with a key file.
+
+use super::Client;
+use crate::auth::{ExportKey, IDENTITY, LoggingIn, Password, Registering, STATE_KEY, random};
+use crate::engine::EngineError;
+use crate::error::Error;
+use crate::link::Link;
+use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy, device_id};
+use crate::state::{Engine, Slots, StateDir, StateKey, open_slot};
+use qpc_proto::id::{DeviceId, UserName};
+use qpc_proto::limits::{MAX_LABEL, MAX_SEALED};
+use qpc_proto::message::{
+    Account, EnrolDevice, LoginFinish, LoginStart, RegisterFinish, RegisterStart, Reply, Request,
+};
+use qpc_proto::signing;
+use qpc_proto::wire::{Blob, Text};
+use std::sync::Arc;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+impl Client {
+    /// Makes an account and its first device, and logs in.
+    pub async fn register(
+        &mut self,
+        user: &UserName,
+        password: &Password,
+        invite: Option<&str>,
+    ) -> Result<(), Error> {
+        self.start_over().await?;
+        let ksf = self.options.ksf;
+        let (registering, request) = Registering::start(password)?;
+        let start =
+            RegisterStart { user: user.clone(), request, invite: Text::new(invite.unwrap_or_default()) };
+        let Reply::Opaque(reply) = self.ask(start.into()).await? else { return Err(Error::Protocol) };
+        let (record, export) = registering.finish(user, password, &reply.response, ksf)?;
+        let entropy = SystemEntropy::new();
+        let identity = IdentitySecret::generate(&entropy).map_err(EngineError::from)?;
+        let exporter = self.link()?.exporter;
+        let finish = RegisterFinish {
+            record,
+            ksf,
+            identity_key: identity.public(),
+            sealed_identity: export.key(IDENTITY)?.seal(user.as_str().as_bytes(), identity.as_bytes())?,
+            proof: identity.sign(&signing::registration(&exporter, user)),
+        };
+        let Reply::Done(_) = self.ask(finish.into()).await? else { return Err(Error::Protocol) };
+        let dir = self.state_dir(user);
+        if dir.slots()?.is_some() {
+            // Of an account of the same name that is no more.
+            dir.set_aside()?;
+        }
+        self.new_device(user, &export, &identity, &dir).await
+    }
+
+    /// Logs in with the password: as the device whose state is here, or as a new device of the account, which has joined
+    /// all its conversations when this returns.
+    pub async fn login(&mut self, user: &UserName, password: &Password) -> Result<(), Error> {
+        self.start_over().await?;
+        let (logging_in, request) = LoggingIn::start(password)?;
+        let start = LoginStart { user: user.clone(), request };
+        let Reply::Opaque(reply) = self.ask(start.into()).await? else { return Err(Error::Protocol) };
+        let exporter = self.link()?.exporter;
+        let (finalization, export) =
+            logging_in.finish(user, password, &reply.response, reply.ksf, &exporter)?;
+        let Reply::Account(account) = self.ask(LoginFinish { finalization }.into()).await? else {
+            return Err(Error::Protocol);
+        };
+        let secret = export
+            .key(IDENTITY)?
+            .open(user.as_str().as_bytes(), &account.sealed_identity)
+            .ok_or(Error::Protocol)?;
+        let identity = IdentitySecret::from_bytes(&secret).map_err(|_| Error::Protocol)?;
+        if identity.public() != account.identity_key {
+            return Err(Error::Protocol);
+        }
+        let dir = self.state_dir(user);
+        match self.known_device(&export, &identity, &account, &dir)? {
+            None => self.new_device(user, &export, &identity, &dir).await,
+            Some((engine, key)) => {
+                let known = account.devices.iter().any(|slot| slot.device == engine.account().device);
+                let slots = self.slots(&export, engine.account().device, &key, &dir)?;
+                dir.write_slots(&slots)?;
+                self.engine = Some(engine);
+                let session =
+                    if known { self.open_session().await } else { self.enrol(slots.password).await };
+                self.settle(session).await
+            }
+        }
+    }
+
+    /// Logs in without a password, by the key file of an earlier login with [`Options::keep_key`].
+    pub async fn login_with_key_file(&mut self, user: &UserName) -> Result<(), Error> {
+        self.start_over().await?;
+        let dir = self.state_dir(user);
+        let missing = || Error::StateKey(dir.path().to_owned());
+        let slots = dir.slots()?.ok_or_else(missing)?;
+        let key = dir.key_file()?.ok_or_else(missing)?;
+        let key = key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)?;
+        self.engine = Some(dir.open(&key)?);
+        let session = self.open_session().await;
+        self.settle(session).await
+    }
+
+    /// Leaves the account, if any, and sees to a connection that is nobody's yet.
+    async fn start_over(&mut self) -> Result<(), Error> {
+        let fresh = self.engine.take().is_none() && self.link.as_ref().is_some_and(|link| !link.is_closed());
+        self.outcomes.clear();
+        self.credit = 0;
+        if !fresh || self.link.as_ref().is_some_and(|link| link.hello.version == 0) {
+            self.link = None;
+            self.link = Some(Link::open(&self.relay, &self.options.software, self.options.patience).await?);
+        }
+        Ok(())
+    }
+
+    fn state_dir(&self, user: &UserName) -> StateDir {
+        StateDir::new(&self.options.state_root, &self.relay.fingerprint(), user)
+    }
+
+    /// The device whose state is in the folder, if this account's password opens it.
+    fn known_device(
+        &self,
+        export: &ExportKey,
+        identity: &IdentitySecret,
+        account: &Account,
+        dir: &StateDir,
+    ) -> Result<Option<(Engine, StateKey)>, Error> {
+        let Some(slots) = dir.slots()? else { return Ok(None) };
+        let relays = account.devices.iter().find(|slot| slot.device == slots.device);
+        let key = open_slot(export, &slots, relays.map(|slot| &*slot.state_slot))?;
+        if let Some(key) = key {
+            match dir.open(&key) {
+                Ok(engine) if engine.account().identity_key == identity.public() => {
+                    return Ok(Some((engine, key)));
+                }
+                Ok(_) | Err(Error::Engine(EngineError::NoAccount)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        dir.set_aside()?;
+        Ok(None)
+    }
+
+    async fn new_device(
+        &mut self,
+        user: &UserName,
+        export: &ExportKey,
+        identity: &IdentitySecret,
+        dir: &StateDir,
+    ) -> Result<(), Error> {
+        let entropy = Arc::new(SystemEntropy::new());
+        let device = DeviceSecret::generate(&*entropy).map_err(EngineError::from)?;
+        let key: StateKey = Zeroizing::new(random()?);
+        let slots = self.slots(export, device_id(&device.device_key()), &key, dir)?;
+        let certificate = device.certify(user, identity);
+        // First the key, then what it seals: a journal without its key could never be opened again.
+        dir.write_slots(&slots)?;
+        self.engine = Some(Engine::create(dir.journal(&key)?, entropy, device, certificate)?);
+        let session = self.enrol(slots.password).await;
+        self.settle(session).await
+    }
+
+    fn slots(
+        &self,
+        export: &ExportKey,
+        device: DeviceId,
+        key: &StateKey,
+        dir: &StateDir,
+    ) -> Result<Slots, Error> {
+        let owner = device.as_ref();
+        let key_file = match (self.options.keep_key, dir.key_file()?) {
+            (true, _) => dir.make_key_file()?.seal(owner, key)?,
+            (false, Some(file)) => file.seal(owner, key)?,
+            (false, None) => Blob::default(),
+        };
+        Ok(Slots { device, password: export.key(STATE_KEY)?.seal(owner, key)?, key_file })
+    }
+
+    async fn enrol(&mut self, state_slot: Blob<MAX_SEALED>) -> Result<(), Error> {
+        let label: Text<MAX_LABEL> = Text::new(&self.options.label);
+        let exporter = self.link()?.exporter;
+        let engine = self.engine()?;
+        let request = EnrolDevice {
+            certificate: engine.account().certificate.clone(),
+            label,
+            state_slot,
+            proof: engine.prove_session(&exporter),
+        };
+        self.session(request.into()).await
+    }
+
+    pub(super) async fn open_session(&mut self) -> Result<(), Error> {
+        let exporter = self.link()?.exporter;
+        let request = self.engine()?.open_session_request(&exporter);
+        self.session(request.into()).await
+    }
+
+    async fn session(&mut self, request: Request) -> Result<(), Error> {
+        let Reply::Session(session) = self.ask(request).await? else { return Err(Error::Protocol) };
+        self.engine()?.session_opened(&session)?;
+        self.backlog = session.next_delivery.saturating_sub(1);
+        self.credit = 0;
+        Ok(())
+    }
+
+    /// Ends a login: brings the device up to date, or forgets it if that fails.
+    async fn settle(&mut self, session: Result<(), Error>) -> Result<(), Error> {
+        let deadline = Instant::now() + self.options.patience;
+        let settled = match session {
+            Ok(()) => self.synchronise(deadline).await,
+            Err(error) => Err(error),
+        };
+        if settled.is_err() {
+            self.engine = None;
+            self.link = None;
+        }
+        settled
+    }
+}

@@ -1,0 +1,191 @@
+//! The client as a program uses it: registering and logging in (`login`), sending (`send`), receiving and coming back
+//! after the connection or the relay was gone (`sync`).
+
+mod login;
+mod send;
+mod sync;
+
+use crate::engine::{Account as Me, Event};
+use crate::error::Error;
+use crate::link::{Link, RelayEndpoint, refused};
+use crate::state::Engine;
+use qpc_proto::id::{MessageId, UserName};
+use qpc_proto::message::{Devices, ErrorCode, KsfProfile, ListDevices, Reply, Request, Stored};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub use send::Sent;
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where state folders are.
+    pub state_root: PathBuf,
+    /// What a new account's password is stretched with.
+    pub ksf: KsfProfile,
+    /// Also keep a key file, so that a later [`Client::login_with_key_file`] needs no password.
+    pub keep_key: bool,
+    /// How this device is called in lists.
+    pub label: String,
+    /// Name and version of the program.
+    pub software: String,
+    /// How long to wait for the relay before giving up.
+    pub patience: Duration,
+}
+
+impl Options {
+    /// State in `$QPC_STATE_DIR`, else `$XDG_STATE_HOME/quicprochat`, else `~/.local/state/quicprochat`.
+    pub fn from_environment() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let state_root = variable("QPC_STATE_DIR").unwrap_or_else(|| {
+            let base = variable("XDG_STATE_HOME")
+                .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+                .unwrap_or_else(|| PathBuf::from("/var/lib"));
+            base.join("quicprochat")
+        });
+        // What lives on a router has little memory and no other choice.
+        let small = cfg!(target_pointer_width = "32");
+        Self {
+            state_root,
+            ksf: if small { KsfProfile::Router } else { KsfProfile::Standard },
+            keep_key: false,
+            label: String::new(),
+            software: concat!("qpc-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A connection to a relay and, after a login, a device of an account.
+pub struct Client {
+    relay: RelayEndpoint,
+    options: Options,
+    link: Option<Link>,
+    engine: Option<Engine>,
+    /// Deliveries granted and not yet come.
+    credit: u32,
+    /// The delivery up to which the queue reached when the session was opened.
+    backlog: u64,
+    events: Vec<Event>,
+    /// What became of messages sent.
+    outcomes: HashMap<MessageId, Result<Stored, Error>>,
+    /// Why the relay does not take messages now.
+    postponed: Option<qpc_proto::message::Error>,
+    started: Instant,
+    maintained: Option<Instant>,
+}
+
+impl Client {
+    /// Connects to a relay and asks it how it is.
+    pub async fn connect(relay: RelayEndpoint, options: Options) -> Result<Self, Error> {
+        let link = Link::open(&relay, &options.software, options.patience).await?;
+        Ok(Self {
+            relay,
+            options,
+            link: Some(link),
+            engine: None,
+            credit: 0,
+            backlog: 0,
+            events: Vec::new(),
+            outcomes: HashMap::new(),
+            postponed: None,
+            started: Instant::now(),
+            maintained: None,
+        })
+    }
+
+    /// Whether this client speaks for a device.
+    pub fn is_logged_in(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// The account and device, after a login.
+    pub fn account(&self) -> Option<&Me> {
+        self.engine.as_ref().map(Engine::account)
+    }
+
+    /// What else has happened since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The account's devices.
+    pub async fn devices(&mut self) -> Result<Devices, Error> {
+        let deadline = Instant::now() + self.options.patience;
+        self.ensure_session(deadline).await?;
+        match self.ask(ListDevices {}.into()).await? {
+            Reply::Devices(devices) => Ok(devices),
+            _ => Err(Error::Protocol),
+        }
+    }
+
+    /// Trusts the new identity of a user whose messages are refused since it changed.
+    pub fn accept_identity(&mut self, user: &UserName) -> Result<(), Error> {
+        Ok(self.engine()?.accept_identity(user)?)
+    }
+
+    /// Tells the relay what was received, and closes the connection.
+    pub async fn disconnect(mut self) {
+        let Some(link) = &self.link else { return };
+        if !link.is_closed() && self.engine.is_some() {
+            let deadline = Instant::now() + Duration::from_millis(500);
+            // What is not acknowledged now comes again and is recognised.
+            let _ = timeout_at(deadline, self.acknowledge()).await;
+        }
+        if let Some(link) = self.link.take() {
+            link.close().await;
+        }
+    }
+
+    /// A request whose refusal is an error. A relay that is busy is asked again.
+    async fn ask(&mut self, request: Request) -> Result<Reply, Error> {
+        let deadline = Instant::now() + self.options.patience;
+        loop {
+            let error = match self.exchange(0, &request).await? {
+                Reply::Error(error) => error,
+                reply => return Ok(reply),
+            };
+            let pause = Duration::from_secs(error.detail.max(1));
+            let busy = matches!(error.code, ErrorCode::Busy | ErrorCode::RateLimited);
+            if !busy || Instant::now() + pause > deadline {
+                return Err(refused(error));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Sends a request, and takes what was pushed before its answer.
+    async fn exchange(&mut self, number: u64, request: &Request) -> Result<Reply, Error> {
+        let patience = self.options.patience.min(ANSWER);
+        let link = self.link()?;
+        let result = match timeout(patience, link.exchange(number, request)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout),
+        };
+        if result.as_ref().is_err_and(Error::is_of_the_link) {
+            // An answer that comes later would be taken for another one's.
+            self.link = None;
+        }
+        let reply = result?;
+        if self.engine.is_some() {
+            self.take_pushes_now().await?;
+        }
+        Ok(reply)
+    }
+
+    fn engine(&mut self) -> Result<&mut Engine, Error> {
+        self.engine.as_mut().ok_or(Error::NotLoggedIn)
+    }
+
+    fn link(&mut self) -> Result<&mut Link, Error> {
+        let gone =
+            || Error::Unreachable { address: "its address".into(), reason: "the connection is gone".into() };
+        self.link.as_mut().ok_or_else(gone)
+    }
+}
+
+/// How long an answer may take before the connection is taken for dead and made anew. A relay on a slow router needs a
+/// tenth of a second for the longest, a login.
+const ANSWER: Duration = Duration::from_secs(4);

@@ -1,0 +1,165 @@
+//! Sending: the conversation with a user, made where there is none, and the message in it.
+
+use super::Client;
+use super::sync::STEP;
+use crate::auth::random;
+use crate::engine::{Answered, Outgoing};
+use crate::error::Error;
+use crate::link::{refused, wall_clock};
+use qpc_proto::envelope::{Envelope, Kind};
+use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
+use qpc_proto::limits::MAX_BODY;
+use qpc_proto::message::{Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request};
+use qpc_proto::wire::Blob;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What the relay said of a message that was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The message's id.
+    pub id: MessageId,
+    /// Whether the relay keeps it through a power cut.
+    pub durability: Durability,
+    /// How many devices will get it.
+    pub devices: u32,
+    /// Devices whose queue was full.
+    pub refused: Vec<DeviceId>,
+}
+
+impl Client {
+    /// Sends a message to all devices of a user, and to this account's other devices. When this returns, the relay has
+    /// it. After an error of the connection it is not known whether the relay got it; it stays queued here and
+    /// goes out, once, with the next connection.
+    pub async fn send(&mut self, recipient: &UserName, kind: Kind, body: &[u8]) -> Result<Sent, Error> {
+        let me = self.account().ok_or(Error::NotLoggedIn)?;
+        if me.user == *recipient {
+            return Err(Error::ToOneself(recipient.clone()));
+        }
+        let body: Blob<MAX_BODY> =
+            Blob::new(body.to_vec()).map_err(|body| Error::MessageTooLong(body.len()))?;
+        let envelope = Envelope::new(MessageId(random()?), wall_clock(), kind, body);
+        let deadline = Instant::now() + self.options.patience;
+        let conversation = self.conversation(recipient, deadline).await?;
+        // What became of messages of earlier calls, which have ended without an answer.
+        self.outcomes.clear();
+        let outgoing = self.engine()?.send(conversation, &envelope)?;
+        let mut submitted = self.submit(outgoing, deadline).await;
+        loop {
+            match std::mem::replace(&mut submitted, Ok(())) {
+                // It is in the outbox, and goes out again, with the same number, over the next connection.
+                Err(error) if error.is_of_the_link() && Instant::now() < deadline => {
+                    self.link = None;
+                    self.ensure_session(deadline).await?;
+                }
+                other => other?,
+            }
+            if let Some(outcome) = self.outcomes.remove(&envelope.id) {
+                let stored = outcome?;
+                return Ok(Sent {
+                    id: envelope.id,
+                    durability: stored.durability,
+                    devices: stored.devices,
+                    refused: stored.refused.into_vec(),
+                });
+            }
+            if let Some(error) = self.postponed.take() {
+                return Err(Error::Postponed(error.reason.to_string()));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Unconfirmed);
+            }
+            submitted = self.settle_epoch(&envelope.id, deadline).await;
+        }
+    }
+
+    /// Lets the group get to where a message that came too late can be sent again.
+    async fn settle_epoch(&mut self, id: &MessageId, deadline: Instant) -> Result<(), Error> {
+        self.work(deadline).await?;
+        if !self.outcomes.contains_key(id) {
+            self.wait(deadline.min(Instant::now() + STEP)).await?;
+        }
+        Ok(())
+    }
+
+    /// The conversation with a user, joined and ready to send in.
+    async fn conversation(&mut self, peer: &UserName, deadline: Instant) -> Result<ConversationId, Error> {
+        loop {
+            self.catch_up(deadline).await?;
+            if let Some(state) = self.engine()?.direct(peer).filter(|state| state.joined) {
+                return Ok(state.conversation);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Timeout);
+            }
+            let found = match self.ask(OpenDirect { peer: peer.clone() }.into()).await {
+                Ok(Reply::Conversation(found)) => found,
+                Ok(_) => return Err(Error::Protocol),
+                Err(Error::Refused { code: ErrorCode::UnknownUser, .. }) => {
+                    return Err(Error::UnknownUser(peer.clone()));
+                }
+                Err(error) => return Err(error),
+            };
+            self.engine()?.conversation_opened(peer, &found)?;
+            if found.epoch == 0 {
+                self.create_group(peer, found.id, deadline).await?;
+            } else if found.member {
+                // The invitation is on its way, or lost: then this device joins by itself.
+                self.wait(deadline.min(Instant::now() + STEP)).await?;
+                let joined = self.engine()?.direct(peer).is_some_and(|state| state.joined);
+                if !joined && self.engine()?.delivered() >= self.backlog {
+                    self.engine()?.reconcile(found.id, Some(found.epoch))?;
+                }
+            }
+        }
+    }
+
+    async fn create_group(
+        &mut self,
+        peer: &UserName,
+        id: ConversationId,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let own = self.account().ok_or(Error::NotLoggedIn)?.user.clone();
+        let mut packages = Vec::new();
+        for user in [peer.clone(), own] {
+            let Reply::KeyPackages(found) = self.ask(FetchKeyPackages { user: user.clone() }.into()).await?
+            else {
+                return Err(Error::Protocol);
+            };
+            self.engine()?.pin(&user, &found.identity_key)?;
+            packages.push((user, found));
+        }
+        let outgoing = self.engine()?.create_group(id, &packages)?;
+        self.submit(outgoing, deadline).await
+    }
+
+    /// Sends a numbered request and hands its answer to the engine.
+    pub(super) async fn submit(&mut self, outgoing: Outgoing, deadline: Instant) -> Result<(), Error> {
+        let Outgoing { number, request } = outgoing;
+        loop {
+            let reply = self.exchange(number, &request).await?;
+            let answered = self.engine()?.answered(number, &reply)?;
+            match answered {
+                Answered::MessageStored { id, stored } => drop(self.outcomes.insert(id, Ok(stored))),
+                Answered::Refused { message: Some(id), error } => {
+                    self.outcomes.insert(id, Err(refused(error)));
+                }
+                Answered::Later { seconds, .. } => {
+                    let pause = Duration::from_secs(seconds.clamp(1, 30));
+                    if Instant::now() + pause >= deadline {
+                        // It stays in the outbox; who waits for it learns why it has not gone out.
+                        if let (Reply::Error(error), Request::SendMessage(_)) = (reply, &request) {
+                            self.postponed = Some(error);
+                        }
+                        return Ok(());
+                    }
+                    sleep(pause).await;
+                    continue;
+                }
+                _ => {}
+            }
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Keeping up with the relay: sessions opened anew, deliveries taken, and what follows from them.
+
+use super::Client;
+use crate::auth::random;
+use crate::engine::{EngineError, Event, InboxMessage, Want};
+use crate::error::Error;
+use crate::link::{Link, Push};
+use qpc_proto::id::ConversationId;
+use qpc_proto::message::{
+    Ack, Conversation, Credit, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations, NoticeKind,
+    Reply, ReportCommit, Request,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+impl Client {
+    /// The messages that are there, or else come in time; empty if none does. [`Client::confirm`] them: they come
+    /// again until then. A relay that is gone meanwhile is waited for.
+    pub async fn receive(&mut self, patience: Duration) -> Result<Vec<InboxMessage>, Error> {
+        let deadline = Instant::now() + patience.max(GRACE);
+        loop {
+            match self.catch_up(deadline).await {
+                Ok(()) => {}
+                Err(error) if error.is_of_the_link() => {
+                    self.link = None;
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            let messages = self.engine()?.inbox(AT_ONCE)?;
+            if !messages.is_empty() || Instant::now() >= deadline {
+                return Ok(messages);
+            }
+            match self.wait(deadline).await {
+                Err(error) if error.is_of_the_link() => self.link = None,
+                other => other?,
+            }
+        }
+    }
+
+    /// The program has the messages up to this position for good.
+    pub fn confirm(&mut self, position: u64) -> Result<(), Error> {
+        Ok(self.engine()?.take_inbox(position)?)
+    }
+
+    /// After a session was opened: unanswered requests, key packages, conversations, what waits in the queue.
+    pub(super) async fn synchronise(&mut self, deadline: Instant) -> Result<(), Error> {
+        for outgoing in self.engine()?.outbox()? {
+            self.submit(outgoing, deadline).await?;
+        }
+        self.grant().await?;
+        // Invitations come before the question where this device is missing.
+        self.drain_backlog(deadline).await?;
+        for conversation in self.list_conversations().await? {
+            let known = self.engine()?.conversations().find(|c| c.conversation == conversation.id);
+            let joined = known.is_some_and(|known| known.joined);
+            if conversation.epoch > 0 && (joined || !conversation.member) {
+                self.engine()?.reconcile(conversation.id, Some(conversation.epoch))?;
+            }
+        }
+        self.work(deadline).await
+    }
+
+    async fn list_conversations(&mut self) -> Result<Vec<Conversation>, Error> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let Reply::Conversations(page) = self.ask(ListConversations { after }.into()).await? else {
+                return Err(Error::Protocol);
+            };
+            after = page.conversations.last().map(|conversation| conversation.id);
+            all.extend(page.conversations.into_vec());
+            if !page.more || after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// With a session: what has come, and what follows from it.
+    pub(super) async fn catch_up(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.ensure_session(deadline).await?;
+        self.drain_backlog(deadline).await?;
+        self.work(deadline).await?;
+        if self.maintained.is_none_or(|at| at.elapsed() > MAINTENANCE) {
+            self.maintained = Some(Instant::now());
+            let uptime = self.started.elapsed();
+            self.engine()?.maintain(uptime)?;
+        }
+        Ok(())
+    }
+
+    /// A connection with a session, made anew if it has to be; again and again until the deadline.
+    pub(super) async fn ensure_session(&mut self, deadline: Instant) -> Result<(), Error> {
+        if self.engine.is_none() {
+            return Err(Error::NotLoggedIn);
+        }
+        if self.link.as_ref().is_some_and(|link| !link.is_closed()) {
+            return Ok(());
+        }
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.link = None;
+            let Err(error) = self.reconnect(deadline).await else { return Ok(()) };
+            if !error.is_of_the_link() || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            let jitter = u32::from(random::<1>()?[0]) % 64;
+            sleep(pause + pause * jitter / 256).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
+        let patience = deadline.saturating_duration_since(Instant::now()).clamp(GRACE, self.options.patience);
+        self.link = Some(Link::open(&self.relay, &self.options.software, patience).await?);
+        match self.open_session().await {
+            // The device is not the account's any more, or the relay lost it with a restored backup.
+            Err(Error::AuthFailed) => Err(Error::Revoked),
+            Err(error) => Err(error),
+            Ok(()) => self.synchronise(deadline).await,
+        }
+    }
+
+    /// Waits until everything that was in the queue when the session was opened is here.
+    async fn drain_backlog(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.take_pushes().await?;
+        while self.engine()?.delivered() < self.backlog {
+            if Instant::now() >= deadline.max(Instant::now() - GRACE) {
+                return Ok(());
+            }
+            let before = self.engine()?.delivered();
+            self.wait(deadline.min(Instant::now() + STEP)).await?;
+            if self.engine()?.delivered() == before {
+                // Expired entries leave gaps at the end: what does not come now is not there.
+                self.backlog = before;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the engine wants, each thing once.
+    pub(super) async fn work(&mut self, deadline: Instant) -> Result<(), Error> {
+        let mut done = Vec::new();
+        loop {
+            self.take_pushes().await?;
+            let wants = self.engine()?.wants();
+            let Some(want) = wants.into_iter().find(|want| !done.contains(want)) else { return Ok(()) };
+            done.push(want);
+            match self.fulfil(want, deadline).await {
+                Ok(()) => {}
+                // One group that cannot be helped now does not stop the others; the engine still wants it.
+                Err(Error::Refused { .. } | Error::Engine(EngineError::InvalidGroup(_))) => {}
+                Err(Error::Engine(
+                    EngineError::CommitPending(_)
+                    | EngineError::Foreign { .. }
+                    | EngineError::IdentityChanged { .. }
+                    | EngineError::Mls(_)
+                    | EngineError::NotGenuine(_)
+                    | EngineError::NotJoined(_),
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn fulfil(&mut self, want: Want, deadline: Instant) -> Result<(), Error> {
+        let outgoing = match want {
+            Want::Ack => return self.acknowledge().await,
+            Want::Join(id) => {
+                let Reply::Group(group) = self.ask(FetchGroup { conversation: id }.into()).await? else {
+                    return Err(Error::Protocol);
+                };
+                self.engine()?.join_external(id, &group)?
+            }
+            Want::Reconcile(id) => {
+                let epoch = match self.ask(FetchGroup { conversation: id }.into()).await {
+                    Ok(Reply::Group(group)) => Some(group.epoch),
+                    Err(Error::Refused { code: ErrorCode::UnknownConversation, .. }) => None,
+                    Ok(_) => return Err(Error::Protocol),
+                    Err(error) => return Err(error),
+                };
+                self.engine()?.reconcile(id, epoch)?;
+                None
+            }
+            Want::RemoveDevices(id) => self.engine()?.remove_devices(id)?,
+            Want::Report { conversation, epoch } => {
+                match self.ask(ReportCommit { conversation, epoch }.into()).await {
+                    Ok(_) | Err(Error::Refused { .. }) => self.engine()?.reported(conversation)?,
+                    Err(error) => return Err(error),
+                }
+                None
+            }
+            Want::Restore(id) => Some(self.engine()?.restore(id)?),
+            Want::Retry(number) => Some(self.engine()?.retry_message(number)?),
+            Want::UploadKeyPackages => Some(self.engine()?.upload_key_packages()?),
+        };
+        match outgoing {
+            Some(outgoing) => self.submit(outgoing, deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn acknowledge(&mut self) -> Result<(), Error> {
+        if !self.engine()?.wants().contains(&Want::Ack) {
+            return Ok(());
+        }
+        let up_to = self.engine()?.ack()?;
+        self.ask(Ack { up_to }.into()).await.map(drop)
+    }
+
+    /// Waits for the relay to push something, and takes it.
+    pub(super) async fn wait(&mut self, until: Instant) -> Result<(), Error> {
+        let waited = timeout_at(until, self.link()?.wait_for_push()).await;
+        if let Ok(Err(error)) = waited {
+            self.link = None;
+            return Err(error);
+        }
+        self.take_pushes().await
+    }
+
+    /// Takes what has been pushed so far, also what is only now being read.
+    async fn take_pushes(&mut self) -> Result<(), Error> {
+        if let Ok(Err(error)) = timeout(Duration::ZERO, self.link()?.wait_for_push()).await {
+            self.link = None;
+            return Err(error);
+        }
+        self.take_pushes_now().await
+    }
+
+    pub(super) async fn take_pushes_now(&mut self) -> Result<(), Error> {
+        while let Some(push) = self.link()?.take_pushed() {
+            match push {
+                Push::Delivery(delivery) => {
+                    self.credit = self.credit.saturating_sub(1);
+                    let entry = match delivery.entry {
+                        Some(entry) => entry,
+                        None => {
+                            let request = Request::from(FetchDelivery { seq: delivery.seq });
+                            let patience = self.options.patience;
+                            let fetched = timeout(patience, self.link()?.exchange(0, &request));
+                            match fetched.await.map_err(|_| Error::Timeout)?? {
+                                // Gone or unreadable: on behind it.
+                                Reply::Delivery(delivery) => delivery.entry.unwrap_or_else(nothing),
+                                _ => return Err(Error::Protocol),
+                            }
+                        }
+                    };
+                    let delivered = self.engine()?.deliver(delivery.seq, &entry);
+                    let events = match delivered {
+                        Ok(events) => events,
+                        Err(error) => {
+                            // It comes again with the next connection; the one behind it must not be taken before.
+                            self.link = None;
+                            return Err(error.into());
+                        }
+                    };
+                    self.events
+                        .extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
+                    self.grant().await?;
+                }
+                Push::Notice(NoticeKind::Replaced) => {
+                    self.link = None;
+                    return Err(Error::Replaced);
+                }
+                Push::Notice(NoticeKind::Revoked) => {
+                    self.link = None;
+                    return Err(Error::Revoked);
+                }
+                Push::Notice(NoticeKind::KeyPackagesLow) => self.engine()?.key_packages_low()?,
+                Push::Notice(NoticeKind::GenerationChanged | NoticeKind::Closing) => {
+                    // A new connection opens a new session and sorts it out.
+                    self.link = None;
+                    let reason = "it is restarting".to_owned();
+                    return Err(Error::Unreachable { address: "its address".into(), reason });
+                }
+                Push::Notice(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Grants deliveries where few are left.
+    async fn grant(&mut self) -> Result<(), Error> {
+        if self.credit < CREDIT / 2 {
+            let deliveries = CREDIT - self.credit;
+            self.link()?.tell(Credit { deliveries }.into()).await?;
+            self.credit = CREDIT;
+        }
+        Ok(())
+    }
+}
+
+/// An entry that says nothing.
+fn nothing() -> Entry {
+    Entry { conversation: ConversationId([0; 16]), sender: None, time: 0, age: 0, kind: None }
+}
+
+/// Deliveries granted at a time.
+const CREDIT: u32 = 64;
+/// Messages handed out at a time.
+const AT_ONCE: usize = 256;
+/// How long even an impatient caller looks for what has arrived.
+const GRACE: Duration = Duration::from_millis(20);
+/// How long to wait for something that should come before asking again.
+pub(super) const STEP: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often the journal is cleaned.
+const MAINTENANCE: Duration = Duration::from_secs(300);
