@@ -64,7 +64,7 @@ pub enum Error {
         detail: u64,
     },
     /// Another connection took over this device's session.
-    #[error("another program has opened this device's session")]
+    #[error("another program has opened this device's session; log in again to take it back")]
     Replaced,
     /// The connection went before the relay said that it has the message. It waits here and goes out, once, with the next.
     #[error("the relay has not confirmed the message; it waits here and goes out with the next connection")]

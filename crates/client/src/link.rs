@@ -249,6 +249,22 @@ impl Link {
         self.connection.close_reason().is_some()
     }
 
+    /// Closes the connection. What it has brought can still be read.
+    pub(crate) fn abandon(&self) {
+        self.connection.close(VarInt::from_u32(0), b"");
+    }
+
+    /// The last thing the relay let know before the connection was closed.
+    pub(crate) async fn last_notice(&mut self) -> Option<NoticeKind> {
+        while let Ok(frame) = self.read().await {
+            self.keep(frame);
+        }
+        self.pushed.iter().rev().find_map(|push| match push {
+            Push::Notice(kind) => Some(*kind),
+            Push::Delivery(_) => None,
+        })
+    }
+
     /// Closes the connection and gives the relay a moment to notice.
     pub(crate) async fn close(mut self) {
         let _ = self.send.finish();

@@ -10,7 +10,8 @@
  *
  * State. Keys and conversations are kept, encrypted, in $QPC_STATE_DIR, or else $XDG_STATE_HOME/quicprochat, or else
  * ~/.local/state/quicprochat, in one folder for each relay and user. One process at a time can be logged in from a
- * folder; a second one gets QPC_ERROR and a message that says so.
+ * folder; a second one gets QPC_ERROR and a message that says so. If a copy of the folder is used elsewhere, the later
+ * login has the session: calls on the other handle give QPC_ERROR until it logs in again.
  */
 #ifndef QUICPROCHAT_H
 #define QUICPROCHAT_H

@@ -105,6 +105,7 @@ impl Client {
     async fn start_over(&mut self) -> Result<(), Error> {
         let fresh = self.engine.take().is_none() && self.link.as_ref().is_some_and(|link| !link.is_closed());
         self.outcomes.clear();
+        self.ended = None;
         self.credit = 0;
         if !fresh || self.link.as_ref().is_some_and(|link| link.hello.version == 0) {
             self.link = None;

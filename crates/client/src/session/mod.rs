@@ -64,6 +64,8 @@ pub struct Client {
     options: Options,
     link: Option<Link>,
     engine: Option<Engine>,
+    /// Why no other session is opened until the user logs in again.
+    ended: Option<Ended>,
     /// Deliveries granted and not yet come.
     credit: u32,
     /// The delivery up to which the queue reached when the session was opened.
@@ -86,6 +88,7 @@ impl Client {
             options,
             link: Some(link),
             engine: None,
+            ended: None,
             credit: 0,
             backlog: 0,
             events: Vec::new(),
@@ -166,13 +169,20 @@ impl Client {
         };
         if result.as_ref().is_err_and(Error::is_of_the_link) {
             // An answer that comes later would be taken for another one's.
-            self.link = None;
+            self.give_link_up();
         }
         let reply = result?;
         if self.engine.is_some() {
             self.take_pushes_now().await?;
         }
         Ok(reply)
+    }
+
+    /// Nothing more goes over this connection; what it has brought can still be looked at.
+    fn give_link_up(&self) {
+        if let Some(link) = &self.link {
+            link.abandon();
+        }
     }
 
     fn engine(&mut self) -> Result<&mut Engine, Error> {
@@ -183,6 +193,23 @@ impl Client {
         let gone =
             || Error::Unreachable { address: "its address".into(), reason: "the connection is gone".into() };
         self.link.as_mut().ok_or_else(gone)
+    }
+}
+
+/// Why a device's session has ended for good. Opened anew by itself it would be taken from whoever has it now, who would
+/// take it back, and so on.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Replaced,
+    Revoked,
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Replaced => Self::Replaced,
+            Ended::Revoked => Self::Revoked,
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Client {
             match std::mem::replace(&mut submitted, Ok(())) {
                 // It is in the outbox, and goes out again, with the same number, over the next connection.
                 Err(error) if error.is_of_the_link() && Instant::now() < deadline => {
-                    self.link = None;
+                    self.give_link_up();
                     self.ensure_session(deadline).await?;
                 }
                 other => other?,

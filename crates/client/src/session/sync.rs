@@ -1,6 +1,6 @@
 //! Keeping up with the relay: sessions opened anew, deliveries taken, and what follows from them.
 
-use super::Client;
+use super::{Client, Ended};
 use crate::auth::random;
 use crate::engine::{EngineError, Event, InboxMessage, Want};
 use crate::error::Error;
@@ -22,7 +22,7 @@ impl Client {
             match self.catch_up(deadline).await {
                 Ok(()) => {}
                 Err(error) if error.is_of_the_link() => {
-                    self.link = None;
+                    self.give_link_up();
                     if Instant::now() >= deadline {
                         return Err(error);
                     }
@@ -34,7 +34,7 @@ impl Client {
                 return Ok(messages);
             }
             match self.wait(deadline).await {
-                Err(error) if error.is_of_the_link() => self.link = None,
+                Err(error) if error.is_of_the_link() => self.give_link_up(),
                 other => other?,
             }
         }
@@ -96,8 +96,18 @@ impl Client {
         if self.engine.is_none() {
             return Err(Error::NotLoggedIn);
         }
-        if self.link.as_ref().is_some_and(|link| !link.is_closed()) {
-            return Ok(());
+        if let Some(ended) = self.ended {
+            return Err(ended.into());
+        }
+        if let Some(link) = &mut self.link {
+            if !link.is_closed() {
+                return Ok(());
+            }
+            match link.last_notice().await {
+                Some(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
+                Some(NoticeKind::Revoked) => return Err(self.end(Ended::Revoked)),
+                _ => {}
+            }
         }
         let mut pause = FIRST_PAUSE;
         loop {
@@ -117,7 +127,7 @@ impl Client {
         self.link = Some(Link::open(&self.relay, &self.options.software, patience).await?);
         match self.open_session().await {
             // The device is not the account's any more, or the relay lost it with a restored backup.
-            Err(Error::AuthFailed) => Err(Error::Revoked),
+            Err(Error::AuthFailed) => Err(self.end(Ended::Revoked)),
             Err(error) => Err(error),
             Ok(()) => self.synchronise(deadline).await,
         }
@@ -214,7 +224,7 @@ impl Client {
     pub(super) async fn wait(&mut self, until: Instant) -> Result<(), Error> {
         let waited = timeout_at(until, self.link()?.wait_for_push()).await;
         if let Ok(Err(error)) = waited {
-            self.link = None;
+            self.give_link_up();
             return Err(error);
         }
         self.take_pushes().await
@@ -223,7 +233,7 @@ impl Client {
     /// Takes what has been pushed so far, also what is only now being read.
     async fn take_pushes(&mut self) -> Result<(), Error> {
         if let Ok(Err(error)) = timeout(Duration::ZERO, self.link()?.wait_for_push()).await {
-            self.link = None;
+            self.give_link_up();
             return Err(error);
         }
         self.take_pushes_now().await
@@ -260,14 +270,8 @@ impl Client {
                         .extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
                     self.grant().await?;
                 }
-                Push::Notice(NoticeKind::Replaced) => {
-                    self.link = None;
-                    return Err(Error::Replaced);
-                }
-                Push::Notice(NoticeKind::Revoked) => {
-                    self.link = None;
-                    return Err(Error::Revoked);
-                }
+                Push::Notice(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
+                Push::Notice(NoticeKind::Revoked) => return Err(self.end(Ended::Revoked)),
                 Push::Notice(NoticeKind::KeyPackagesLow) => self.engine()?.key_packages_low()?,
                 Push::Notice(NoticeKind::GenerationChanged | NoticeKind::Closing) => {
                     // A new connection opens a new session and sorts it out.
@@ -279,6 +283,12 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    fn end(&mut self, ended: Ended) -> Error {
+        self.link = None;
+        self.ended = Some(ended);
+        ended.into()
     }
 
     /// Grants deliveries where few are left.

@@ -225,6 +225,32 @@ static void again(void)
     qpc_disconnect(h);
 }
 
+/* Of two copies of one state the later one has the session. The earlier one stays out of it until its user logs in again. */
+static void replaced(void)
+{
+    char *json = NULL;
+    QpqHandle *ann = connected("ann");
+    EXPECT(ann, QPC_OK, qpc_login(ann, "ann", "secret"));
+    char copy[8192];
+    snprintf(copy, sizeof copy, "cp -r %s/ann %s/ann-copy", getenv("QPC_TEST_DIR"), getenv("QPC_TEST_DIR"));
+    CHECK(system(copy) == 0);
+    QpqHandle *other = connected("ann-copy");
+    EXPECT(other, QPC_OK, qpc_login(other, "ann", "secret"));
+    /* Long enough for the relay to tell the earlier one and to close its connection while nobody looks. */
+    sleep(2);
+    for (int i = 0; i < 3; i++) {
+        EXPECT(ann, QPC_ERROR, i == 1 ? qpc_send(ann, "ben", hello, 5) : qpc_receive(ann, 5000, &json));
+        CHECK(says(qpc_last_error(ann), "another program"));
+        EXPECT(other, QPC_TIMEOUT, qpc_receive(other, 100, &json));
+    }
+    EXPECT(ann, QPC_OK, qpc_login(ann, "ann", "secret"));
+    EXPECT(ann, QPC_TIMEOUT, qpc_receive(ann, 100, &json));
+    EXPECT(other, QPC_ERROR, qpc_receive(other, 5000, &json));
+    CHECK(says(qpc_last_error(other), "another program"));
+    qpc_disconnect(other);
+    qpc_disconnect(ann);
+}
+
 /* The relay goes away while a handle is logged in. */
 static void relay_gone(void)
 {
@@ -254,6 +280,7 @@ int main(int argc, char **argv)
     before_a_login();
     conversation();
     again();
+    replaced();
     relay_gone();
     printf("%d checks passed\n", checks);
     return 0;
