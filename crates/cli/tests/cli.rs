@@ -317,6 +317,23 @@ fn every_failure_has_its_status_and_says_what_to_do() {
     assert!(status == 3 && err.contains("reached"), "{status} {err}");
 }
 
+#[test]
+fn no_account_is_made_that_could_not_be_kept() {
+    let world = World::new();
+    let relay = world.relay();
+    fs::write(world.dir.path().join("file"), "").unwrap();
+    let (status, _, err) = world.run(&relay, "file", &["register", "alice"]);
+    assert!(status == 8 && err.contains("file"), "{status} {err}");
+    world.ok(&relay, "a", &["register", "alice"]);
+
+    // Nor is a state put aside for an account that is not made.
+    assert_eq!(world.run(&relay, "a", &["register", "alice"]).0, 4);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "b", &["--user", "bob", "send", "alice", "still there"]);
+    assert_eq!(world.ok(&relay, "a", &["--user", "alice", "receive"]), "bob: still there\n");
+    assert_eq!(world.ok(&relay, "a", &["--user", "alice", "devices"]).lines().count(), 1);
+}
+
 /// The relay goes back to an old copy of its data while both clients are ahead of it. What was acknowledged after the copy
 /// was made is gone; everything new works, in both directions, on old and on new devices.
 #[test]

@@ -130,6 +130,14 @@ impl StateDir {
         Ok(())
     }
 
+    /// Keeps other processes out, and makes sure that something can be written.
+    pub(crate) fn reserve(&self) -> Result<Directory, Error> {
+        let lock = self.lock()?;
+        self.write_file("trial", &[0; 4096])?;
+        fs::remove_file(self.path.join("trial")).map_err(|error| self.unusable(error))?;
+        Ok(lock)
+    }
+
     fn lock(&self) -> Result<Directory, Error> {
         self.make()?;
         Directory::open(self.path.join("journal")).map_err(|error| match error {

@@ -59,7 +59,8 @@ int32_t qpc_register(QpqHandle *handle, const char *username, const char *passwo
 int32_t qpc_register_with_invite(QpqHandle *handle, const char *username, const char *password, const char *invite);
 
 /* Logs in (OPAQUE: the relay never sees the password). On a machine without this user's state it makes a new device of
- * the account, which sends and receives from now on.
+ * the account, which sends and receives from now on. If the user or the password is wrong, whoever was logged in on the
+ * handle before still is.
  *
  * Returns QPC_OK, QPC_AUTH_FAILED, QPC_NOT_CONNECTED if the handle is NULL, or QPC_ERROR. */
 int32_t qpc_login(QpqHandle *handle, const char *username, const char *password);

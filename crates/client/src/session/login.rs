@@ -19,14 +19,83 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 impl Client {
-    /// Makes an account and its first device, and logs in.
+    /// Makes an account and its first device, and logs in. If that fails the account that was logged in before still is.
     pub async fn register(
         &mut self,
         user: &UserName,
         password: &Password,
         invite: Option<&str>,
     ) -> Result<(), Error> {
-        self.start_over().await?;
+        let dir = self.state_dir(user);
+        // An account whose keys cannot be kept must not be made. What is open here is locked already.
+        let reserved = match self.account() {
+            Some(me) if me.user == *user => None,
+            _ => Some(dir.reserve()?),
+        };
+        let mut newcomer = self.newcomer().await?;
+        let (export, identity) = newcomer.make_account(user, password, invite).await?;
+        *self = newcomer;
+        drop(reserved);
+        if dir.slots()?.is_some() {
+            // Of an account of the same name that is no more.
+            dir.set_aside()?;
+        }
+        self.new_device(user, &export, &identity, &dir).await
+    }
+
+    /// Logs in with the password: as the device whose state is here, or as a new device of the account, which has joined
+    /// all its conversations when this returns. If the password is wrong the account that was logged in before still is.
+    pub async fn login(&mut self, user: &UserName, password: &Password) -> Result<(), Error> {
+        let mut newcomer = self.newcomer().await?;
+        let (account, export, identity) = newcomer.authenticate(user, password).await?;
+        // The state that is opened now may be the one that was open until now.
+        *self = newcomer;
+        let dir = self.state_dir(user);
+        match self.known_device(&export, &identity, &account, &dir)? {
+            None => self.new_device(user, &export, &identity, &dir).await,
+            Some((engine, key)) => {
+                let known = account.devices.iter().any(|slot| slot.device == engine.account().device);
+                let slots = self.slots(&export, engine.account().device, &key, &dir)?;
+                dir.write_slots(&slots)?;
+                self.engine = Some(engine);
+                let session =
+                    if known { self.open_session().await } else { self.enrol(slots.password).await };
+                self.settle(session).await
+            }
+        }
+    }
+
+    /// Logs in without a password, by the key file of an earlier login with [`Options::keep_key`].
+    ///
+    /// [`Options::keep_key`]: super::Options::keep_key
+    pub async fn login_with_key_file(&mut self, user: &UserName) -> Result<(), Error> {
+        let dir = self.state_dir(user);
+        let missing = || Error::StateKey(dir.path().to_owned());
+        let slots = dir.slots()?.ok_or_else(missing)?;
+        let key = dir.key_file()?.ok_or_else(missing)?;
+        let key = key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)?;
+        *self = self.newcomer().await?;
+        self.engine = Some(dir.open(&key)?);
+        let session = self.open_session().await;
+        self.settle(session).await
+    }
+
+    /// A client like this one that speaks for nobody, over a connection that is nobody's.
+    async fn newcomer(&mut self) -> Result<Self, Error> {
+        let nobodys = self.engine.is_none();
+        let link = match self.link.take_if(|link| nobodys && !link.is_closed()) {
+            Some(link) => link,
+            None => Link::open(&self.relay, &self.options.software, self.options.patience).await?,
+        };
+        Ok(Self::with(self.relay.clone(), self.options.clone(), link))
+    }
+
+    async fn make_account(
+        &mut self,
+        user: &UserName,
+        password: &Password,
+        invite: Option<&str>,
+    ) -> Result<(ExportKey, IdentitySecret), Error> {
         let ksf = self.options.ksf;
         let (registering, request) = Registering::start(password)?;
         let start =
@@ -44,18 +113,14 @@ impl Client {
             proof: identity.sign(&signing::registration(&exporter, user)),
         };
         let Reply::Done(_) = self.ask(finish.into()).await? else { return Err(Error::Protocol) };
-        let dir = self.state_dir(user);
-        if dir.slots()?.is_some() {
-            // Of an account of the same name that is no more.
-            dir.set_aside()?;
-        }
-        self.new_device(user, &export, &identity, &dir).await
+        Ok((export, identity))
     }
 
-    /// Logs in with the password: as the device whose state is here, or as a new device of the account, which has joined
-    /// all its conversations when this returns.
-    pub async fn login(&mut self, user: &UserName, password: &Password) -> Result<(), Error> {
-        self.start_over().await?;
+    async fn authenticate(
+        &mut self,
+        user: &UserName,
+        password: &Password,
+    ) -> Result<(Account, ExportKey, IdentitySecret), Error> {
         let (logging_in, request) = LoggingIn::start(password)?;
         let start = LoginStart { user: user.clone(), request };
         let Reply::Opaque(reply) = self.ask(start.into()).await? else { return Err(Error::Protocol) };
@@ -73,45 +138,7 @@ impl Client {
         if identity.public() != account.identity_key {
             return Err(Error::Protocol);
         }
-        let dir = self.state_dir(user);
-        match self.known_device(&export, &identity, &account, &dir)? {
-            None => self.new_device(user, &export, &identity, &dir).await,
-            Some((engine, key)) => {
-                let known = account.devices.iter().any(|slot| slot.device == engine.account().device);
-                let slots = self.slots(&export, engine.account().device, &key, &dir)?;
-                dir.write_slots(&slots)?;
-                self.engine = Some(engine);
-                let session =
-                    if known { self.open_session().await } else { self.enrol(slots.password).await };
-                self.settle(session).await
-            }
-        }
-    }
-
-    /// Logs in without a password, by the key file of an earlier login with [`Options::keep_key`].
-    pub async fn login_with_key_file(&mut self, user: &UserName) -> Result<(), Error> {
-        self.start_over().await?;
-        let dir = self.state_dir(user);
-        let missing = || Error::StateKey(dir.path().to_owned());
-        let slots = dir.slots()?.ok_or_else(missing)?;
-        let key = dir.key_file()?.ok_or_else(missing)?;
-        let key = key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)?;
-        self.engine = Some(dir.open(&key)?);
-        let session = self.open_session().await;
-        self.settle(session).await
-    }
-
-    /// Leaves the account, if any, and sees to a connection that is nobody's yet.
-    async fn start_over(&mut self) -> Result<(), Error> {
-        let fresh = self.engine.take().is_none() && self.link.as_ref().is_some_and(|link| !link.is_closed());
-        self.outcomes.clear();
-        self.ended = None;
-        self.credit = 0;
-        if !fresh || self.link.as_ref().is_some_and(|link| link.hello.version == 0) {
-            self.link = None;
-            self.link = Some(Link::open(&self.relay, &self.options.software, self.options.patience).await?);
-        }
-        Ok(())
+        Ok((account, export, identity))
     }
 
     fn state_dir(&self, user: &UserName) -> StateDir {

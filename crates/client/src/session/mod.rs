@@ -83,20 +83,7 @@ impl Client {
     /// Connects to a relay and asks it how it is.
     pub async fn connect(relay: RelayEndpoint, options: Options) -> Result<Self, Error> {
         let link = Link::open(&relay, &options.software, options.patience).await?;
-        Ok(Self {
-            relay,
-            options,
-            link: Some(link),
-            engine: None,
-            ended: None,
-            credit: 0,
-            backlog: 0,
-            events: Vec::new(),
-            outcomes: HashMap::new(),
-            postponed: None,
-            started: Instant::now(),
-            maintained: None,
-        })
+        Ok(Self::with(relay, options, link))
     }
 
     /// Whether this client speaks for a device.
@@ -182,6 +169,24 @@ impl Client {
     fn give_link_up(&self) {
         if let Some(link) = &self.link {
             link.abandon();
+        }
+    }
+
+    /// A client that speaks for nobody yet.
+    fn with(relay: RelayEndpoint, options: Options, link: Link) -> Self {
+        Self {
+            relay,
+            options,
+            link: Some(link),
+            engine: None,
+            ended: None,
+            credit: 0,
+            backlog: 0,
+            events: Vec::new(),
+            outcomes: HashMap::new(),
+            postponed: None,
+            started: Instant::now(),
+            maintained: None,
         }
     }
 

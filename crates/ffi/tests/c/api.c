@@ -196,9 +196,12 @@ static void again(void)
     QpqHandle *h = connected("ann");
     EXPECT(h, QPC_AUTH_FAILED, qpc_login(h, "ann", "wrong"));
     EXPECT(h, QPC_OK, qpc_login(h, "ann", "secret"));
+    /* A login or a registration that fails leaves the one there was. */
     EXPECT(h, QPC_AUTH_FAILED, qpc_login(h, "ann", "wrong"));
-    EXPECT(h, QPC_OK, qpc_login(h, "ann", "secret"));
+    EXPECT(h, QPC_AUTH_FAILED, qpc_login(h, "nobody", "secret"));
+    EXPECT(h, QPC_ERROR, qpc_register(h, "ann", "other"));
     EXPECT(h, QPC_OK, qpc_send(h, "ben", hello, 5));
+    EXPECT(h, QPC_OK, qpc_login(h, "ann", "secret"));
 
     QpqHandle *ben = connected("ben");
     EXPECT(ben, QPC_OK, qpc_login(ben, "ben", "secret"));
