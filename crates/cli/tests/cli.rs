@@ -4,10 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use qpc_client::{Client, Options, RelayAddress, UserName};
 use std::fs;
+use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command, Output, Stdio};
+use std::task::Poll;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A relay on a free port, gone with its owner.
@@ -293,7 +298,7 @@ fn every_failure_has_its_status_and_says_what_to_do() {
             following = follow();
         }
         // Not to be taken for somebody who guesses passwords.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive", "--timeout", "0"]);
         if status != 7 {
             break (status, err);
@@ -480,6 +485,57 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// A program may drop a call that takes too long, at whatever step it is: nothing that came is lost, and the next call works.
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_nothing_half_done() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
+    world.ok(&relay, "b", &["register", "bob", "--keep-key"]);
+    let alice = ["--user", "alice", "send", "bob"];
+    let send = |text: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+        command.args(["--relay", &relay.address, "--state"]).arg(world.dir.path().join("a"));
+        assert_eq!(outcome(command.args(alice).arg(text).stdin(Stdio::null()).output().unwrap()).2, "");
+    };
+    let mut options = Options::from_environment();
+    options.state_root = world.dir.path().join("b");
+    let bob = UserName::new("bob").unwrap();
+    for step in 0.. {
+        let text = format!("dropped at step {step}");
+        send(&text);
+        let address: RelayAddress = relay.address.parse().unwrap();
+        let mut client = Client::connect(address.into(), options.clone()).await.unwrap();
+        let done = polled(step, client.login_with_key_file(&bob)).await.is_some();
+        if !client.is_logged_in() {
+            client.login_with_key_file(&bob).await.unwrap();
+        }
+        let _ = polled(step, client.receive(Duration::from_secs(10))).await;
+        let messages = client.receive(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&messages[0].body), text);
+        client.confirm(messages[0].position).unwrap();
+        client.disconnect().await;
+        if done {
+            assert!(step > 3, "nothing was dropped");
+            break;
+        }
+    }
+}
+
+/// What a future gives if it is polled so many times at most.
+async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = times;
+    poll_fn(|context| match left.checked_sub(1) {
+        None => Poll::Ready(None),
+        Some(less) => {
+            left = less;
+            future.as_mut().poll(context).map(Some)
+        }
+    })
+    .await
 }
 
 #[test]

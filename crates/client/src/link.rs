@@ -3,6 +3,9 @@
 //! A link is used by one task. It sends a request and reads frames until the answer is there; what the relay pushes
 //! meanwhile is kept in the order it came.
 
+#[cfg(test)]
+mod tests;
+
 use crate::error::Error;
 use crate::socket;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
@@ -277,12 +280,15 @@ impl Link {
             return Err(crate::engine::EngineError::TooLarge.into());
         }
         let unreachable = |reason: String| Error::Unreachable { address: self.address.clone(), reason };
+        // Also if only the answer is not waited for: to the relay that is a stream that broke.
+        let unfinished = Unfinished(&self.connection);
         let (mut send, mut recv) =
             self.connection.open_bi().await.map_err(|error| lost(&self.address, error))?;
         send.write_all(frame).await.map_err(|error| unreachable(error.to_string()))?;
         send.finish().map_err(|error| unreachable(error.to_string()))?;
         let bytes =
             recv.read_to_end(MAX_BULK_FRAME + 4).await.map_err(|error| unreachable(error.to_string()))?;
+        unfinished.finish();
         let mut decoder = Decoder::new(MAX_BULK_FRAME);
         decoder.feed(&bytes);
         let frame = decoder.next_frame().ok().flatten().ok_or(Error::Protocol)?;
@@ -291,8 +297,10 @@ impl Link {
     }
 
     async fn write(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let Err(error) = self.send.write_all(frame).await else { return Ok(()) };
-        Err(self.broken(error.to_string()))
+        let unfinished = Unfinished(&self.connection);
+        let written = self.send.write_all(frame).await;
+        unfinished.finish();
+        written.map_err(|error| self.broken(error.to_string()))
     }
 
     async fn read(&mut self) -> Result<RelayFrame, Error> {
@@ -325,6 +333,22 @@ impl Link {
             Some(error) => lost(&self.address, error),
             None => Error::Unreachable { address: self.address.clone(), reason },
         }
+    }
+}
+
+/// Something that a future does in several steps. If the future is dropped between them the connection is closed: what
+/// comes next would go on in the middle of it.
+struct Unfinished<'a>(&'a Connection);
+
+impl Unfinished<'_> {
+    fn finish(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.close(VarInt::from_u32(0), b"");
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Client {
     engine: Option<Engine>,
     /// Why no other session is opened until the user logs in again.
     ended: Option<Ended>,
+    /// The connection has a session, and everything that follows from opening one is done.
+    synchronised: bool,
     /// Deliveries granted and not yet come.
     credit: u32,
     /// The delivery up to which the queue reached when the session was opened.
@@ -180,6 +182,7 @@ impl Client {
             link: Some(link),
             engine: None,
             ended: None,
+            synchronised: false,
             credit: 0,
             backlog: 0,
             events: Vec::new(),

@@ -4,7 +4,7 @@ use super::{Client, Ended};
 use crate::auth::random;
 use crate::engine::{EngineError, Event, InboxMessage, Want};
 use crate::error::Error;
-use crate::link::{Link, Push};
+use crate::link::{Link, Push, refused};
 use qpc_proto::id::ConversationId;
 use qpc_proto::message::{
     Ack, Conversation, Credit, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations, NoticeKind,
@@ -60,7 +60,9 @@ impl Client {
                 self.engine()?.reconcile(conversation.id, Some(conversation.epoch))?;
             }
         }
-        self.work(deadline).await
+        self.work(deadline).await?;
+        self.synchronised = true;
+        Ok(())
     }
 
     async fn list_conversations(&mut self) -> Result<Vec<Conversation>, Error> {
@@ -100,9 +102,11 @@ impl Client {
             return Err(ended.into());
         }
         if let Some(link) = &mut self.link {
-            if !link.is_closed() {
+            if self.synchronised && !link.is_closed() {
                 return Ok(());
             }
+            // Also where a call was dropped before it was done.
+            link.abandon();
             match link.last_notice().await {
                 Some(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
                 Some(NoticeKind::Revoked) => return Err(self.end(Ended::Revoked)),
@@ -246,22 +250,20 @@ impl Client {
                     self.credit = self.credit.saturating_sub(1);
                     let entry = match delivery.entry {
                         Some(entry) => entry,
-                        None => {
-                            let request = Request::from(FetchDelivery { seq: delivery.seq });
-                            let patience = self.options.patience;
-                            let fetched = timeout(patience, self.link()?.exchange(0, &request));
-                            match fetched.await.map_err(|_| Error::Timeout)?? {
-                                // Gone or unreadable: on behind it.
-                                Reply::Delivery(delivery) => delivery.entry.unwrap_or_else(nothing),
-                                _ => return Err(Error::Protocol),
+                        None => match self.fetch_delivery(delivery.seq).await {
+                            Ok(entry) => entry,
+                            // It comes again with the next connection; the one behind it must not be taken before.
+                            Err(error) => {
+                                self.link = None;
+                                return Err(error);
                             }
-                        }
+                        },
                     };
                     let delivered = self.engine()?.deliver(delivery.seq, &entry);
                     let events = match delivered {
                         Ok(events) => events,
+                        // As above.
                         Err(error) => {
-                            // It comes again with the next connection; the one behind it must not be taken before.
                             self.link = None;
                             return Err(error.into());
                         }
@@ -289,6 +291,18 @@ impl Client {
         self.link = None;
         self.ended = Some(ended);
         ended.into()
+    }
+
+    /// An entry that is too large for the control stream.
+    async fn fetch_delivery(&mut self, seq: u64) -> Result<Entry, Error> {
+        let patience = self.options.patience;
+        let request = Request::from(FetchDelivery { seq });
+        match timeout(patience, self.link()?.exchange(0, &request)).await.map_err(|_| Error::Timeout)?? {
+            // Gone or unreadable: on behind it.
+            Reply::Delivery(delivery) => Ok(delivery.entry.unwrap_or_else(nothing)),
+            Reply::Error(error) => Err(refused(error)),
+            _ => Err(Error::Protocol),
+        }
     }
 
     /// Grants deliveries where few are left.
