@@ -111,32 +111,35 @@ pub(crate) struct ExportKey(hkdf::Prk);
 
 impl ExportKey {
     fn new(bytes: &[u8]) -> Self {
-        Self(hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, bytes))
+        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, EXPORT_KEY).extract(bytes))
     }
 
     /// The key for one purpose.
     pub(crate) fn key(&self, purpose: &'static [u8]) -> Result<SlotKey, Error> {
         let parts = [purpose];
         let okm = self.0.expand(&parts, &CHACHA20_POLY1305).map_err(|_| Error::Protocol)?;
-        Ok(SlotKey(LessSafeKey::new(UnboundKey::from(okm))))
+        Ok(SlotKey { key: LessSafeKey::new(UnboundKey::from(okm)), purpose })
     }
 }
 
-/// Seals secrets of 32 bytes.
-pub(crate) struct SlotKey(LessSafeKey);
+/// Seals secrets of 32 bytes for one purpose.
+pub(crate) struct SlotKey {
+    key: LessSafeKey,
+    purpose: &'static [u8],
+}
 
 impl SlotKey {
-    pub(crate) fn new(key: &[u8; 32]) -> Result<Self, Error> {
+    pub(crate) fn new(key: &[u8; 32], purpose: &'static [u8]) -> Result<Self, Error> {
         let key = UnboundKey::new(&CHACHA20_POLY1305, key).map_err(|_| Error::Protocol)?;
-        Ok(Self(LessSafeKey::new(key)))
+        Ok(Self { key: LessSafeKey::new(key), purpose })
     }
 
     /// Nonce, ciphertext and tag. `owner` ties them to a user or a device.
     pub(crate) fn seal(&self, owner: &[u8], secret: &[u8; 32]) -> Result<Blob<MAX_SEALED>, Error> {
         let nonce = random::<NONCE_LEN>()?;
         let mut sealed = secret.to_vec();
-        self.0
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(owner), &mut sealed)
+        self.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), self.aad(owner), &mut sealed)
             .map_err(|_| Error::Protocol)?;
         blob(&[&nonce[..], &sealed].concat())
     }
@@ -145,8 +148,12 @@ impl SlotKey {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let secret = self.0.open_in_place(nonce, Aad::from(owner), &mut sealed).ok()?;
+        let secret = self.key.open_in_place(nonce, self.aad(owner), &mut sealed).ok()?;
         Some(Zeroizing::new(<[u8; 32]>::try_from(&*secret).ok()?))
+    }
+
+    fn aad(&self, owner: &[u8]) -> Aad<Vec<u8>> {
+        Aad::from([self.purpose, &[0], owner].concat())
     }
 }
 
@@ -154,6 +161,10 @@ impl SlotKey {
 pub(crate) const IDENTITY: &[u8] = b"qpc/1 identity";
 /// What a device's state key is sealed for.
 pub(crate) const STATE_KEY: &[u8] = b"qpc/1 state key";
+/// What a state key is sealed for under a key file.
+pub(crate) const KEY_FILE: &[u8] = b"qpc/1 key file";
+/// Salt of the extraction from OPAQUE's export key.
+const EXPORT_KEY: &[u8] = b"qpc/1 export key";
 
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
@@ -185,14 +196,31 @@ fn blob<const MAX: usize>(bytes: &[u8]) -> Result<Blob<MAX>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ring::hmac;
+
+    /// As docs/protocol.md says it, from HMAC up.
+    #[test]
+    fn secrets_are_sealed_as_documented() {
+        let export = [5; 64];
+        let sealed = ExportKey::new(&export).key(IDENTITY).unwrap().seal(b"alice", &[9; 32]).unwrap();
+        let mac = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
+        let extracted = mac(b"qpc/1 export key", &export);
+        let key = mac(extracted.as_ref(), b"qpc/1 identity\x01");
+        let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key.as_ref()).unwrap());
+        let (nonce, rest) = sealed.split_at(NONCE_LEN);
+        let (nonce, mut rest) = (Nonce::try_assume_unique_for_key(nonce).unwrap(), rest.to_vec());
+        let secret = key.open_in_place(nonce, Aad::from(b"qpc/1 identity\0alice"), &mut rest).unwrap();
+        assert_eq!(*secret, [9; 32]);
+    }
 
     #[test]
     fn a_slot_opens_for_its_owner_only() {
-        let key = SlotKey::new(&[7; 32]).unwrap();
+        let key = SlotKey::new(&[7; 32], KEY_FILE).unwrap();
         let sealed = key.seal(b"alice", &[9; 32]).unwrap();
         assert_eq!(*key.open(b"alice", &sealed).unwrap(), [9; 32]);
         assert!(key.open(b"bob", &sealed).is_none());
-        assert!(SlotKey::new(&[8; 32]).unwrap().open(b"alice", &sealed).is_none());
+        assert!(SlotKey::new(&[8; 32], KEY_FILE).unwrap().open(b"alice", &sealed).is_none());
+        assert!(SlotKey::new(&[7; 32], STATE_KEY).unwrap().open(b"alice", &sealed).is_none());
         assert!(key.open(b"alice", &sealed[..20]).is_none());
     }
 

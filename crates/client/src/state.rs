@@ -8,7 +8,7 @@
 //!
 //! `RELAY` is the beginning of the relay's fingerprint. The journal's lock keeps a second process out.
 
-use crate::auth::{ExportKey, STATE_KEY, SlotKey, random};
+use crate::auth::{ExportKey, KEY_FILE, STATE_KEY, SlotKey, random};
 use crate::engine::SCHEMA;
 use crate::error::Error;
 use crate::mls::SystemEntropy;
@@ -80,7 +80,7 @@ impl StateDir {
         match fs::read(self.path.join("state.key")).map(Zeroizing::new) {
             Ok(bytes) => {
                 let key = bytes.as_slice().try_into().map_err(|_| Error::StateKey(self.path.clone()))?;
-                SlotKey::new(key).map(Some)
+                SlotKey::new(key, KEY_FILE).map(Some)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.unusable(error)),
@@ -93,7 +93,7 @@ impl StateDir {
         }
         let key = Zeroizing::new(random::<32>()?);
         self.write_file("state.key", &*key)?;
-        SlotKey::new(&key)
+        SlotKey::new(&key, KEY_FILE)
     }
 
     /// Opens the journal, which only one process can.
