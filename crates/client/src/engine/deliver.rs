@@ -17,7 +17,7 @@ use qpc_proto::wire::{List, Message};
 
 use super::Engine;
 use super::error::EngineError;
-use super::groups::{joined, parse};
+use super::groups::{joined, leave_out, parse};
 use super::records::{INBOX, InboxRow};
 use super::roster::{self, Changes, Leaf, Policy, Refusal};
 use super::state::Draft;
@@ -140,8 +140,7 @@ impl<S: Storage> Engine<S> {
                 step.events.push(Event::Refused { conversation: entry.conversation })
             }
             Some(EntryKind::Join(_)) => {
-                let row = step.draft.conversation(&self.state, entry.conversation);
-                row.join |= !row.joined;
+                leave_out(step.draft.conversation(&self.state, entry.conversation));
             }
             Some(EntryKind::Devices(devices)) => self.take_devices(&mut step, entry.conversation, devices),
             // Those who could process the commit are ahead of it and have nothing to do.
@@ -415,13 +414,14 @@ impl<S: Storage> Engine<S> {
         step.draft.rows(writes.into_changes(&self.journal)?);
         let row = step.draft.conversation(&self.state, id);
         (row.joined, row.join, row.restore, row.report) = (false, false, false, 0);
+        row.left_out = false;
         row.revoked = List::default();
         step.events.push(Event::Removed { conversation: id });
         Ok(())
     }
 
     /// The other account, if there is just one and no conversation with it yet.
-    fn only_peer(&self, leaves: &[Leaf]) -> Option<UserName> {
+    pub(super) fn only_peer(&self, leaves: &[Leaf]) -> Option<UserName> {
         let mut others =
             leaves.iter().map(|leaf| &leaf.certificate.user).filter(|user| **user != self.account.user);
         let peer = others.next()?;

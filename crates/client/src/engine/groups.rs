@@ -73,14 +73,15 @@ impl<S: Storage> Engine<S> {
         let row = self.conversation_row(&id)?.clone();
         self.check_idle(&id)?;
         let mut draft = self.state.draft();
-        if row.joined && self.is_current(&id, group)? {
+        if row.joined && !row.left_out && self.is_current(&id, group)? {
             let row = draft.conversation(&self.state, id);
             (row.join, row.reconcile, row.restore, row.report) = (false, false, false, 0);
             self.commit(draft)?;
             return Ok(None);
         }
         match self.external_commit(&mut draft, id, &row, group) {
-            Ok(made) => {
+            Ok((made, peer)) => {
+                draft.conversation(&self.state, id).peer = peer;
                 let added = vec![AddedDevice { device: self.account.device, lease: 0 }];
                 self.submit(draft, id, made, added, Vec::new()).map(Some)
             }
@@ -202,9 +203,16 @@ impl<S: Storage> Engine<S> {
         match relay_epoch {
             None | Some(0) if row.joined => row.restore = true,
             Some(epoch) if row.joined && epoch < row.epoch => row.restore = true,
-            Some(epoch) if row.joined => row.join |= epoch > row.epoch,
+            Some(epoch) if row.joined => row.join |= epoch > row.epoch || row.left_out,
             epoch => row.join = epoch.is_some_and(|epoch| epoch > 0),
         }
+        self.commit(draft)
+    }
+
+    /// Takes the relay's word that this device is not in a group: it joins, also if it has the group.
+    pub fn left_out(&mut self, id: ConversationId) -> Result<(), EngineError> {
+        let mut draft = self.state.draft();
+        leave_out(draft.conversation(&self.state, id));
         self.commit(draft)
     }
 
@@ -214,6 +222,13 @@ impl<S: Storage> Engine<S> {
         let members = roster::leaves(&group);
         self.keep_group(*id, group);
         Ok(members.into_iter().map(|leaf| (leaf.certificate.user, leaf.device)).collect())
+    }
+
+    /// Whether a device of the account is in the group and not known to be revoked.
+    pub fn reaches(&mut self, id: &ConversationId, user: &UserName) -> Result<bool, EngineError> {
+        let revoked = self.conversation_row(id)?.revoked.clone();
+        let members = self.members(id)?;
+        Ok(members.iter().any(|(other, device)| other == user && !revoked.contains(device)))
     }
 
     /// What the relay accepted becomes the group.
@@ -327,7 +342,7 @@ impl<S: Storage> Engine<S> {
         id: ConversationId,
         row: &ConversationRow,
         relay: &Group,
-    ) -> Result<Made, ExternalError> {
+    ) -> Result<(Made, Option<UserName>), ExternalError> {
         let Some(MlsMessageBodyIn::GroupInfo(info)) = parse(&relay.group_info) else {
             return Err(ExternalError::Unusable);
         };
@@ -363,17 +378,19 @@ impl<S: Storage> Engine<S> {
 
         let policy = Policy { own: &self.account, state: &self.state, peer: row.peer.as_ref() };
         let leaves = policy.check_members(draft, group.members()).map_err(ExternalError::Refused)?;
+        // Of a conversation that the account has no other device in, only the relay knows whom it is with. As with an
+        // invitation by a stranger that may be anybody, but one account only.
+        let peer = row.peer.clone().or_else(|| self.only_peer(&leaves));
         let expected = |leaf: &Leaf| {
-            leaf.device != self.account.device
-                && (leaf.certificate.user == self.account.user
-                    || Some(&leaf.certificate.user) == row.peer.as_ref())
+            let user = &leaf.certificate.user;
+            leaf.device != self.account.device && (*user == self.account.user || Some(user) == peer.as_ref())
         };
         if !leaves.iter().any(expected) && !row.joined {
             return Err(ExternalError::Refused(Refusal::Foreign(self.account.user.clone())));
         }
         let mut made = self.made(&group, bundle, relay.epoch, old, writes)?;
         made.external = true;
-        Ok(made)
+        Ok((made, peer))
     }
 
     fn is_current(&mut self, id: &ConversationId, relay: &Group) -> Result<bool, EngineError> {
@@ -492,11 +509,18 @@ pub(super) enum Applied {
 pub(super) fn joined(row: &mut ConversationRow, group: &MlsGroup) {
     (row.joined, row.epoch) = (true, group.epoch().as_u64());
     (row.join, row.reconcile, row.restore, row.report) = (false, false, false, 0);
-    row.blocked = None;
+    (row.blocked, row.left_out) = (None, false);
     let present: Vec<DeviceId> = roster::leaves(group).into_iter().map(|leaf| leaf.device).collect();
     let revoked = std::mem::take(&mut row.revoked).into_vec();
     let revoked = revoked.into_iter().filter(|device| present.contains(device)).collect();
     row.revoked = List::new(revoked).unwrap_or_default();
+}
+
+/// What a device does that is not in a group at the relay. One that has the group compares epochs first: perhaps the
+/// relay went back in time, and is to be given the group back.
+pub(super) fn leave_out(row: &mut ConversationRow) {
+    (row.left_out, row.reconcile) = (row.joined, row.reconcile || row.joined);
+    row.join |= !row.joined;
 }
 
 /// Reads an MLSMessage.

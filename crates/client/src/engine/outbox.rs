@@ -124,6 +124,7 @@ impl<S: Storage> Engine<S> {
             (Some(Purpose::Restore(restore)), Reply::Accepted(_)) => {
                 let row = draft.conversation(&self.state, restore.conversation);
                 (row.restore, row.reconcile) = (false, row.epoch != restore.epoch);
+                row.left_out = false;
                 Answered::Done
             }
             (Some(Purpose::Restore(restore)), Reply::Error(error)) => {
@@ -278,7 +279,7 @@ impl<S: Storage> Engine<S> {
                 Some(error.detail.max(row.epoch))
             }
             ErrorCode::NotMember if row.joined => {
-                row.join = true;
+                (row.join, row.left_out) = (true, true);
                 Some(row.epoch + 1)
             }
             // Whether it was taken is not known; members read a message with the same id once.

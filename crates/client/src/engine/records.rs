@@ -74,6 +74,8 @@ message! {
         8 revoked: List<DeviceId, MAX_LEAVES>,
         /// Joining waits until the new identity of this account is accepted.
         9 blocked: Option<UserName>,
+        /// The relay does not count this device in, though it has the group.
+        10 left_out: bool,
     }
 
     /// A request that changes state and waits for its answer.

@@ -264,6 +264,7 @@ fn new_conversation() -> ConversationRow {
         report: 0,
         revoked: Default::default(),
         blocked: None,
+        left_out: false,
     }
 }
 

@@ -56,8 +56,12 @@ impl Client {
         for conversation in self.list_conversations().await? {
             let known = self.engine()?.conversations().find(|c| c.conversation == conversation.id);
             let joined = known.is_some_and(|known| known.joined);
-            if conversation.epoch > 0 && (joined || !conversation.member) {
-                self.engine()?.reconcile(conversation.id, Some(conversation.epoch))?;
+            match (joined, conversation.member) {
+                _ if conversation.epoch == 0 => {}
+                (true, true) => self.engine()?.reconcile(conversation.id, Some(conversation.epoch))?,
+                (_, false) => self.engine()?.left_out(conversation.id)?,
+                // Its invitation is on the way.
+                (false, true) => {}
             }
         }
         self.work(deadline).await?;

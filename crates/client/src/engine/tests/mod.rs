@@ -355,6 +355,56 @@ fn a_device_that_missed_a_commit_comes_back() {
     assert_eq!(members.len(), 2, "the old leaf is gone");
 }
 
+/// A member that thought the device revoked gave the group back without it, in the epoch it is in.
+#[test]
+fn a_device_that_the_relay_left_out_comes_back() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    let device = world.device(1);
+    let leave_out = |world: &mut World| {
+        world.relay.groups.get_mut(&id).unwrap().members.remove(&device);
+    };
+    leave_out(&mut world);
+    world.relay.push(device, by_relay(id, JoinEntry {}.into()));
+    world.run();
+    world.assert_talks(id, &[0, 1]);
+
+    leave_out(&mut world);
+    world.send(1, id, "from outside");
+    world.run();
+    assert_eq!(world.read(0), ["from outside"]);
+    world.assert_talks(id, &[0, 1]);
+
+    leave_out(&mut world);
+    world.peers[1].engine.left_out(id).unwrap();
+    world.run();
+    world.assert_talks(id, &[0, 1]);
+    assert_eq!(world.peers[0].engine.members(&id).unwrap().len(), 2);
+}
+
+#[test]
+fn an_account_without_a_device_in_the_group_comes_back() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    let (bob, device) = (UserName::new("bob").unwrap(), world.device(1));
+    world.relay.submit(device, &Outgoing { number: 99, request: RevokeDevice { device }.into() });
+    assert!(world.peers[0].engine.reaches(&id, &bob).unwrap());
+    world.run_one(0);
+    assert!(!world.peers[0].engine.reaches(&id, &bob).unwrap());
+    world.run_one(0);
+    assert_eq!(world.peers[0].engine.members(&id).unwrap().len(), 1);
+    // The next one knows nothing but what the relay says.
+    let second = world.add("bob");
+    let second_device = world.device(second);
+    world.relay.push(second_device, by_relay(id, JoinEntry {}.into()));
+    world.run_one(second);
+    world.run_one(second);
+    world.run_one(0);
+    assert!(world.peers[0].engine.reaches(&id, &bob).unwrap());
+    assert_eq!(world.peers[second].engine.direct(&UserName::new("alice").unwrap()).unwrap().conversation, id);
+    world.assert_talks(id, &[0, second]);
+}
+
 #[test]
 fn a_relay_that_went_back_in_time_gets_the_group_back() {
     let mut world = World::new(&["alice", "bob"]);
