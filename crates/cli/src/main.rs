@@ -41,7 +41,7 @@ Options, anywhere on the line:
   --version, --help
 
 Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the trusted one, 4 refused by the relay,
-  5 bad credentials, 6 unknown recipient, 7 nothing came in time, 8 state folder in use or unusable
+  5 bad credentials, 6 unknown recipient, or one without a device, 7 nothing came in time, 8 state folder in use or unusable
 ";
 
 /// Why the program ends other than well.

@@ -339,6 +339,39 @@ fn no_account_is_made_that_could_not_be_kept() {
     assert_eq!(world.ok(&relay, "a", &["--user", "alice", "devices"]).lines().count(), 1);
 }
 
+/// A message that would reach nobody is not sent, and says so.
+#[test]
+fn recipients_that_are_gone() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    // Which gets everything, too; that does not count.
+    world.ok(&relay, "a2", &["--user", "alice", "login"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let send = ["--user", "alice", "send", "bob", "hello"];
+    world.ok(&relay, "a", &send);
+    let device = relay.admin(&["device", "list", "bob"]).1;
+    let device = device.split_whitespace().find_map(|field| field.strip_prefix("device=")).unwrap();
+    assert_eq!(relay.admin(&["device", "revoke", "bob", device]).0, 0);
+    let (status, _, err) = world.run(&relay, "a", &send);
+    assert!(status == 6 && err.contains("bob has no device"), "{status} {err}");
+    // The account's next device takes part in the conversation again.
+    world.ok(&relay, "b", &["--user", "bob", "login"]);
+    world.ok(&relay, "a", &send);
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: hello\n");
+
+    assert_eq!(relay.admin(&["user", "remove", "bob"]).0, 0);
+    let (status, _, err) = world.run(&relay, "a", &send);
+    assert!(status == 6 && err.contains("no account named bob"), "{status} {err}");
+    // Somebody else of the same name is not taken for the one that was.
+    world.ok(&relay, "b", &["register", "bob"]);
+    let (status, _, err) = world.run(&relay, "a", &send);
+    assert!(status == 1 && err.contains("new identity"), "{status} {err}");
+    world.ok(&relay, "a", &["--user", "alice", "accept", "bob"]);
+    world.ok(&relay, "a", &send);
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: hello\n");
+}
+
 /// The relay goes back to an old copy of its data while both clients are ahead of it. What was acknowledged after the copy
 /// was made is gone; everything new works, in both directions, on old and on new devices.
 #[test]

@@ -38,6 +38,9 @@ pub enum Error {
     /// The message is too long.
     #[error("a message has at most {MAX_BODY} bytes, this one has {0}")]
     MessageTooLong(usize),
+    /// An account without a device: nobody got the message.
+    #[error("{0} has no device that could get the message; it was not sent")]
+    NoDevice(UserName),
     /// No certificate can have this name.
     #[error("{0:?} is not a name that a relay's certificate can have")]
     ServerName(String),
@@ -132,7 +135,7 @@ pub enum ErrorKind {
     Unreachable,
     /// The relay refused.
     Refused,
-    /// Nobody has the recipient's name.
+    /// Nobody has the recipient's name, or not a single device.
     UnknownUser,
     /// No answer in time.
     Timeout,
@@ -159,7 +162,7 @@ impl Error {
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Untrusted(_) => ErrorKind::Unreachable,
             Self::Refused { .. } | Self::Postponed(_) | Self::Replaced | Self::Revoked => ErrorKind::Refused,
-            Self::UnknownUser(_) => ErrorKind::UnknownUser,
+            Self::NoDevice(_) | Self::UnknownUser(_) => ErrorKind::UnknownUser,
             Self::Timeout | Self::Unconfirmed => ErrorKind::Timeout,
             Self::State { .. } | Self::StateKey(_) | Self::StateLocked(_) => ErrorKind::State,
             Self::Engine(EngineError::Journal(_) | EngineError::Unreadable(_)) => ErrorKind::State,

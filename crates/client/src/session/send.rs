@@ -56,6 +56,10 @@ impl Client {
             }
             if let Some(outcome) = self.outcomes.remove(&envelope.id) {
                 let stored = outcome?;
+                if stored.devices == 0 {
+                    // The last one went while the message was on its way.
+                    return Err(Error::NoDevice(recipient.clone()));
+                }
                 return Ok(Sent {
                     id: envelope.id,
                     durability: stored.durability,
@@ -86,8 +90,12 @@ impl Client {
     async fn conversation(&mut self, peer: &UserName, deadline: Instant) -> Result<ConversationId, Error> {
         loop {
             self.catch_up(deadline).await?;
-            if let Some(state) = self.engine()?.direct(peer).filter(|state| state.joined) {
-                return Ok(state.conversation);
+            let joined = self.engine()?.direct(peer).filter(|state| state.joined);
+            let joined = joined.map(|state| state.conversation);
+            if let Some(id) = joined
+                && self.engine()?.reaches(&id, peer)?
+            {
+                return Ok(id);
             }
             if Instant::now() >= deadline {
                 return Err(Error::Timeout);
@@ -100,6 +108,10 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             };
+            if joined == Some(found.id) {
+                return Err(Error::NoDevice(peer.clone()));
+            }
+            // Perhaps not the one that was known: an account of the same name is another account.
             self.engine()?.conversation_opened(peer, &found)?;
             if found.epoch == 0 {
                 self.create_group(peer, found.id, deadline).await?;
