@@ -31,11 +31,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::timeout;
+use tokio::net::lookup_host;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 /// Where a relay is, and by what it is known.
@@ -86,6 +89,10 @@ impl RelayEndpoint {
     fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
+
+    fn unreachable(&self, reason: &str) -> Error {
+        Error::Unreachable { address: self.address(), reason: reason.to_owned() }
+    }
 }
 
 impl From<RelayAddress> for RelayEndpoint {
@@ -124,32 +131,57 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects and says hello.
+    /// Connects and says hello; all of it, the search for the address included, within `patience`.
     pub(crate) async fn open(
         relay: &RelayEndpoint,
         software: &str,
         patience: Duration,
     ) -> Result<Self, Error> {
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((relay.host.as_str(), relay.port))
+        let deadline = Instant::now() + patience;
+        let unresolved = |source| Error::Resolve { host: relay.host.clone(), source };
+        let addresses = timeout_at(deadline, lookup_host((relay.host.as_str(), relay.port)))
             .await
-            .map_err(|source| Error::Resolve { host: relay.host.clone(), source })?
+            .map_err(|_| unresolved(io::ErrorKind::TimedOut.into()))?
+            .map_err(unresolved)?
+            .take(MAX_ADDRESSES)
             .collect();
+        match timeout_at(deadline, Self::open_any(addresses, relay, software)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(relay.unreachable("it does not answer")),
+        }
+    }
+
+    /// Connects to whichever address answers first. They are tried in their order, each a moment after the one before:
+    /// behind many a router one of two address families leads nowhere.
+    async fn open_any(
+        addresses: Vec<SocketAddr>,
+        relay: &RelayEndpoint,
+        software: &str,
+    ) -> Result<Self, Error> {
         let config = client_config(&relay.trust)?;
-        let mut last = Error::Unreachable { address: relay.address(), reason: "it has no address".into() };
-        for address in addresses {
-            match timeout(patience, Self::open_at(address, relay, config.clone(), software)).await {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(error)) => last = error,
-                Err(_) => {
-                    last =
-                        Error::Unreachable { address: relay.address(), reason: "it does not answer".into() };
+        let mut last = relay.unreachable("it has no address");
+        let mut attempts = JoinSet::new();
+        let mut addresses = addresses.into_iter();
+        loop {
+            let wait = match addresses.next() {
+                Some(address) => {
+                    let (relay, config, software) = (relay.clone(), config.clone(), software.to_owned());
+                    attempts.spawn(async move { Self::open_at(address, &relay, config, &software).await });
+                    STAGGER
                 }
-            }
-            if matches!(last, Error::Untrusted(_) | Error::Refused { .. }) {
-                break;
+                // Whoever waits for this has a deadline.
+                None => Duration::MAX,
+            };
+            match timeout(wait, attempts.join_next()).await {
+                Ok(None) => return Err(last),
+                Ok(Some(Ok(Err(error)))) if !matches!(error, Error::Untrusted(_) | Error::Refused { .. }) => {
+                    last = error;
+                }
+                Ok(Some(Ok(done))) => return done,
+                Ok(Some(Err(panicked))) => last = relay.unreachable(&panicked.to_string()),
+                Err(_) => {}
             }
         }
-        Err(last)
     }
 
     async fn open_at(
@@ -368,6 +400,11 @@ pub(crate) fn wall_clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if now < BUILT { 0 } else { now }
 }
+
+/// How long an address has before the next one is tried as well.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of a relay that are tried.
+const MAX_ADDRESSES: usize = 8;
 
 /// No clock is right that is behind this: 2026-11-01.
 const BUILT: u64 = 1_793_491_200;

@@ -25,6 +25,16 @@ async fn a_request_that_is_given_up_half_written_ends_the_connection() {
     }
 }
 
+#[tokio::test]
+async fn an_address_that_leads_nowhere_does_not_use_up_the_time() {
+    let (endpoint, relay) = server(64 * 1024);
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addresses = vec![silent.local_addr().unwrap(), endpoint.local_addr().unwrap()];
+    let opened = timeout(Duration::from_secs(10), Link::open_any(addresses, &relay, "test"));
+    let (opened, _relay) = tokio::join!(opened, accept(endpoint));
+    assert!(opened.unwrap().is_ok());
+}
+
 /// A request that does not fit the control stream's frames.
 fn too_long_for_control() -> qpc_proto::message::SubmitCommit {
     qpc_proto::message::SubmitCommit {
@@ -80,16 +90,18 @@ impl Relay {
 /// A link and the other end of it, whose control stream takes `window` bytes that are not read.
 async fn connected(window: u32) -> (Link, Relay) {
     let (endpoint, relay) = server(window);
-    let (link, relay) = tokio::join!(Link::open(&relay, "test", Duration::from_secs(10)), async {
-        let connection = endpoint.accept().await.unwrap().await.unwrap();
-        let (send, recv) = connection.accept_bi().await.unwrap();
-        let decoder = Decoder::new(MAX_CONTROL_FRAME);
-        let mut relay = Relay { _endpoint: endpoint, _connection: connection, send, recv, decoder };
-        let hello = relay.next_request().await.unwrap();
-        relay.say(hello.id, empty_hello()).await;
-        relay
-    });
+    let (link, relay) = tokio::join!(Link::open(&relay, "test", Duration::from_secs(10)), accept(endpoint));
     (link.unwrap(), relay)
+}
+
+async fn accept(endpoint: Endpoint) -> Relay {
+    let connection = endpoint.accept().await.unwrap().await.unwrap();
+    let (send, recv) = connection.accept_bi().await.unwrap();
+    let decoder = Decoder::new(MAX_CONTROL_FRAME);
+    let mut relay = Relay { _endpoint: endpoint, _connection: connection, send, recv, decoder };
+    let hello = relay.next_request().await.unwrap();
+    relay.say(hello.id, empty_hello()).await;
+    relay
 }
 
 /// A server on a free loopback port, and where it is.
