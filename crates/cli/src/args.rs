@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Send { recipient: String, text: Option<OsString>, lines: bool },
     Receive { timeout: Duration, follow: bool, json: bool },
     Devices,
+    Contacts,
+    SafetyNumber { user: String },
     Accept { user: String },
 }
 
@@ -102,6 +104,8 @@ impl Args {
                 json: std::mem::take(&mut json),
             },
             "devices" => Command::Devices,
+            "contacts" => Command::Contacts,
+            "safety-number" => Command::SafetyNumber { user: word("a user name")? },
             "accept" => Command::Accept { user: word("a user name")? },
             other => return Err(Usage(format!("{other:?} is no command; `qpc --help` lists them"))),
         };

@@ -22,8 +22,10 @@ quicprochat: end-to-end-encrypted messages through a relay of your own
   qpc --relay ADDRESS --user USER send WHO [TEXT]       send a text, or standard input
   qpc --relay ADDRESS --user USER receive               print what came, one message a line
   qpc --relay ADDRESS --user USER devices               list the account's devices
+  qpc --relay ADDRESS --user USER contacts              list whom this device knows: trusted, or with a changed identity
+  qpc --relay ADDRESS --user USER safety-number WHO     60 digits to compare: they are the same at WHO's end
   qpc --relay ADDRESS --user USER accept WHO            trust a user's changed identity
-  qpc --relay ADDRESS health                            see whether the relay answers
+  qpc --relay ADDRESS health                            say what answers at the address
 
 Options, anywhere on the line:
   --relay ADDRESS       qpc://HOST:PORT/#FINGERPRINT as `qpc-relay address` prints it, or HOST:PORT with --ca
@@ -53,6 +55,7 @@ pub(crate) enum Failure {
     NotUtf8,
     NoPassword,
     NothingCame,
+    Interrupted,
 }
 
 impl From<Usage> for Failure {
@@ -73,6 +76,8 @@ impl Failure {
             Self::Usage(_) | Self::NotUtf8 | Self::NoPassword => 2,
             Self::Io { .. } => 1,
             Self::NothingCame => 7,
+            // As a shell calls what SIGINT has ended.
+            Self::Interrupted => 130,
             Self::Client(error) => match error.kind() {
                 ErrorKind::Invalid => 2,
                 ErrorKind::Unreachable => 3,
@@ -96,6 +101,7 @@ impl Failure {
                 "no password: give --password-file FILE or QPC_PASSWORD, or run it in a terminal".into()
             }
             Self::NothingCame => "no message came in time".into(),
+            Self::Interrupted => "interrupted".into(),
         }
     }
 }
@@ -105,7 +111,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("qpc: {}", failure.text());
+            eprintln!("qpc: {}", print::harmless(&failure.text()));
             ExitCode::from(failure.status())
         }
     }
@@ -137,7 +143,9 @@ async fn talk(args: &Args) -> Result<(), Failure> {
         _ => Some(args.user()?),
     };
     let recipient = match &args.command {
-        Command::Send { recipient, .. } | Command::Accept { user: recipient } => Some(user_name(recipient)?),
+        Command::Send { recipient: user, .. } | Command::Accept { user } | Command::SafetyNumber { user } => {
+            Some(user_name(user)?)
+        }
         _ => None,
     };
 
@@ -165,7 +173,13 @@ async fn serve(
     password: Option<qpc_client::Password>,
     messages: &[String],
 ) -> Result<(), Failure> {
-    let Some(user) = user else { return Ok(()) };
+    let Some(user) = user else {
+        let mut out = String::new();
+        if let Some(relay) = client.relay() {
+            print::relay(relay, &mut out);
+        }
+        return write_out(out.as_bytes());
+    };
     if let Command::Register { invite, .. } = &args.command {
         let password = password.map_or_else(|| password::ask(true), Ok)?;
         return Ok(client.register(user, &password, invite.as_deref()).await?);
@@ -190,6 +204,20 @@ async fn serve(
             }
         }
         (Command::Accept { .. }, Some(user)) => client.accept_identity(user)?,
+        (Command::SafetyNumber { .. }, Some(user)) => {
+            let number = client.safety_number(user)?;
+            if client.contacts()?.iter().any(|contact| contact.user == *user && contact.changed.is_some()) {
+                eprintln!("qpc: {user} has a new identity; if the number is right say `qpc accept {user}`");
+            }
+            write_out(format!("{number}\n").as_bytes())?;
+        }
+        (Command::Contacts, _) => {
+            let mut out = String::new();
+            for contact in client.contacts()? {
+                print::contact(&contact, &mut out);
+            }
+            write_out(out.as_bytes())?;
+        }
         (Command::Devices, _) => {
             let mut out = String::new();
             for device in client.devices().await?.devices.iter() {

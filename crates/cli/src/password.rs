@@ -2,9 +2,9 @@
 
 use crate::Failure;
 use qpc_client::Password;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// The password given by file or environment, if any.
@@ -32,28 +32,56 @@ pub(crate) fn find(file: Option<&Path>) -> Result<Option<Password>, Failure> {
 
 /// Asks at the terminal, twice for a new password.
 pub(crate) fn ask(new: bool) -> Result<Password, Failure> {
-    let io = |source| Failure::Io { doing: "asking for the password", source };
     let Ok(mut terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
         return Err(Failure::NoPassword);
     };
-    let first = prompt(&mut terminal, "Password: ").map_err(io)?;
-    if new && prompt(&mut terminal, "Again: ").map_err(io)? != first {
+    let first = prompt(&mut terminal, "Password: ")?;
+    if new && prompt(&mut terminal, "Again: ")? != first {
         return Err(Failure::Usage(crate::Usage("the two passwords differ".into())));
     }
     Ok(Password::new(&first)?)
 }
 
-fn prompt(terminal: &mut File, text: &str) -> io::Result<String> {
-    let shown = tcgetattr(&*terminal)?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
-    terminal.write_all(text.as_bytes())?;
-    tcsetattr(&*terminal, OptionalActions::Flush, &hidden)?;
-    let mut line = String::new();
-    let read = BufReader::new(&*terminal).read_line(&mut line);
-    tcsetattr(&*terminal, OptionalActions::Flush, &shown)?;
-    terminal.write_all(b"\n")?;
-    read?;
-    line.truncate(line.trim_end_matches(['\r', '\n']).len());
-    Ok(line)
+fn prompt(terminal: &mut File, text: &str) -> Result<String, Failure> {
+    let io = |source: io::Error| Failure::Io { doing: "asking for the password", source };
+    let before = tcgetattr(&*terminal).map_err(|error| io(error.into()))?;
+    let mut hidden = before.clone();
+    // Keys one by one, Ctrl-C among them: as a signal it would end the program and leave the terminal like this.
+    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+    hidden.special_codes[SpecialCodeIndex::VMIN] = 1;
+    hidden.special_codes[SpecialCodeIndex::VTIME] = 0;
+    tcsetattr(&*terminal, OptionalActions::Flush, &hidden).map_err(|error| io(error.into()))?;
+    let line = terminal.write_all(text.as_bytes()).and_then(|()| read_line(terminal));
+    tcsetattr(&*terminal, OptionalActions::Flush, &before).map_err(|error| io(error.into()))?;
+    terminal.write_all(b"\n").map_err(io)?;
+    let line = line.map_err(io)?.ok_or(Failure::Interrupted)?;
+    String::from_utf8(line).map_err(|_| Failure::Usage(crate::Usage("the password is not UTF-8".into())))
 }
+
+/// A line typed key by key, with the keys that a terminal gives a meaning; `None` if it was interrupted.
+fn read_line(terminal: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    loop {
+        let mut key = [0];
+        terminal.read_exact(&mut key)?;
+        match key[0] {
+            b'\r' | b'\n' | END => return Ok(Some(line)),
+            INTERRUPT | QUIT => return Ok(None),
+            BACKSPACE | DELETE => {
+                // A character, not a byte of it.
+                while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
+            }
+            KILL => line.clear(),
+            SUSPEND => {}
+            byte => line.push(byte),
+        }
+    }
+}
+
+const INTERRUPT: u8 = 0x03;
+const END: u8 = 0x04;
+const BACKSPACE: u8 = 0x08;
+const KILL: u8 = 0x15;
+const SUSPEND: u8 = 0x1a;
+const QUIT: u8 = 0x1c;
+const DELETE: u8 = 0x7f;

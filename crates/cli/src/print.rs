@@ -1,7 +1,7 @@
 //! What is shown. Texts from others are data: nothing in them reaches the terminal as a control character.
 
 use data_encoding::BASE64;
-use qpc_client::{DeviceInfo, Event, Kind, Message};
+use qpc_client::{Contact, DeviceInfo, Event, HelloReply, Kind, Message, Registration};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -53,6 +53,27 @@ pub(crate) fn device(device: &DeviceInfo, here: bool, out: &mut String) {
     out.push('\n');
 }
 
+/// One user that is known, as a line: name, state, and the identity keys.
+pub(crate) fn contact(contact: &Contact, out: &mut String) {
+    let Contact { user, identity, changed } = contact;
+    let _ = match changed {
+        None => writeln!(out, "{user} trusted {identity}"),
+        Some(changed) => writeln!(out, "{user} changed {identity} {changed}"),
+    };
+}
+
+/// What a relay says of itself, as a line.
+pub(crate) fn relay(relay: &HelloReply, out: &mut String) {
+    let registration = match relay.registration {
+        Registration::Open => "open",
+        Registration::Invite => "invite",
+        Registration::Closed => "closed",
+        Registration::Unknown(_) => "unknown",
+    };
+    escaped(&relay.software, out);
+    let _ = writeln!(out, ", protocol {}, registration {registration}", relay.version);
+}
+
 /// What happened, in a sentence.
 pub(crate) fn event(event: &Event) -> String {
     match event {
@@ -81,20 +102,37 @@ pub(crate) fn event(event: &Event) -> String {
     }
 }
 
+/// A text of our own that may hold some of another's.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut out = String::new();
+    text.chars().for_each(|c| push(c, &mut out));
+    out
+}
+
+/// A text of another. Backslashes are doubled, so that it can be told from what was escaped.
 fn escaped(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
-            '\t' => out.push(c),
             '\\' => out.push_str("\\\\"),
-            c if c.is_control() || is_bidirectional(c) => out.extend(c.escape_default()),
-            c => out.push(c),
+            c => push(c, out),
         }
     }
 }
 
-/// Characters that turn the direction of what follows, and so can make a line look like another.
-fn is_bidirectional(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+fn push(c: char, out: &mut String) {
+    match c {
+        '\t' => out.push(c),
+        c if c.is_control() || moves_others(c) => out.extend(c.escape_default()),
+        c => out.push(c),
+    }
+}
+
+/// Characters that turn the direction of others or begin a new line, and so can make a line look like another.
+fn moves_others(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
@@ -106,5 +144,12 @@ mod tests {
         let mut out = String::new();
         escaped("a\tb\x1b[2J\r\n\\\u{202e}\u{20ac}", &mut out);
         assert_eq!(out, "a\tb\\u{1b}[2J\\r\\n\\\\\\u{202e}\u{20ac}");
+        for c in "\x07\x7f\u{85}\u{9b}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{2066}\u{2069}".chars()
+        {
+            let (mut text, harmless) = (String::new(), harmless(&c.to_string()));
+            escaped(&c.to_string(), &mut text);
+            assert_eq!((text, harmless), (c.escape_default().to_string(), c.escape_default().to_string()));
+        }
+        assert_eq!(harmless("C:\\x\n"), "C:\\x\\n");
     }
 }

@@ -7,7 +7,7 @@
 use qpc_client::{Client, Options, RelayAddress, UserName};
 use std::fs;
 use std::future::poll_fn;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Output, Stdio};
@@ -372,6 +372,87 @@ fn recipients_that_are_gone() {
     assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: hello\n");
 }
 
+#[test]
+fn people_can_be_told_apart() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let number = |state: &str, user: &str, peer: &str| {
+        world.run(&relay, state, &["--user", user, "safety-number", peer])
+    };
+    assert_eq!(world.ok(&relay, "a", &["--user", "alice", "contacts"]), "");
+    let (status, _, err) = number("a", "alice", "bob");
+    assert!(status == 6 && err.contains("nothing is known of bob"), "{status} {err}");
+
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+    world.ok(&relay, "b", &["--user", "bob", "receive"]);
+    let first = number("a", "alice", "bob").1;
+    assert_eq!(first.bytes().filter(u8::is_ascii_digit).count(), 60, "{first}");
+    assert_eq!(number("b", "bob", "alice").1, first);
+    let contacts = world.ok(&relay, "a", &["--user", "alice", "contacts"]);
+    assert!(contacts.starts_with("bob trusted ") && contacts.lines().count() == 1, "{contacts}");
+
+    // Somebody else of that name: the number to compare is the new one, and the old one stays trusted until then.
+    assert_eq!(relay.admin(&["user", "remove", "bob"]).0, 0);
+    world.ok(&relay, "b", &["register", "bob"]);
+    assert_eq!(world.run(&relay, "a", &["--user", "alice", "send", "bob", "hello"]).0, 1);
+    let changed = world.ok(&relay, "a", &["--user", "alice", "contacts"]);
+    assert!(changed.starts_with("bob changed "), "{changed}");
+    let (_, second, err) = number("a", "alice", "bob");
+    assert!(second != first && err.contains("qpc accept bob"), "{second} {err}");
+    world.ok(&relay, "a", &["--user", "alice", "accept", "bob"]);
+    assert_eq!(number("a", "alice", "bob"), (0, second.clone(), String::new()));
+    assert!(world.ok(&relay, "a", &["--user", "alice", "contacts"]).starts_with("bob trusted "));
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+    world.ok(&relay, "b", &["--user", "bob", "receive"]);
+    assert_eq!(number("b", "bob", "alice").1, second);
+}
+
+/// What is typed at the prompt is not shown, can be corrected, and after Ctrl-C the terminal is as it was.
+#[test]
+fn the_prompt_leaves_the_terminal_as_it_was() {
+    let world = World::new();
+    let relay = world.relay();
+    let prompt = |keys: &[&str]| {
+        let qpc = format!(
+            "trap : INT; '{}' --relay '{}' --state '{}' register alice; echo status=$?; stty -a",
+            env!("CARGO_BIN_EXE_qpc"),
+            relay.address,
+            world.dir.path().join("a").display()
+        );
+        // It gives the program a terminal of its own.
+        let mut script = Command::new("script");
+        script.args(["-qec", &qpc, "/dev/null"]).env_remove("QPC_PASSWORD");
+        let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut input, mut output) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let mut shown = Vec::new();
+        for keys in keys {
+            while !shown.ends_with(b": ") {
+                let mut byte = [0];
+                assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&shown));
+                shown.extend(byte);
+            }
+            shown.push(b'|');
+            input.write_all(keys.as_bytes()).unwrap();
+        }
+        output.read_to_end(&mut shown).unwrap();
+        script.wait().unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        for mode in ["echo ", "icanon ", "isig "] {
+            assert!(shown.contains(mode) && !shown.contains(&format!("-{mode}")), "{mode}: {shown}");
+        }
+        assert!(!shown.contains("secret"), "{shown}");
+        shown
+    };
+    assert!(prompt(&["secr\x03"]).contains("status=130"));
+    assert!(prompt(&["secret\r", "other\r"]).contains("differ"));
+    assert!(prompt(&["\r", "\r"]).contains("empty"));
+    assert!(prompt(&["se\u{20ac}\x7fcret\r", "wrong\x15secret\r"]).contains("status=0"));
+    fs::write(world.dir.path().join("password"), "secret").unwrap();
+    world.ok(&relay, "a", &["--user", "alice", "login"]);
+}
+
 /// The relay goes back to an old copy of its data while both clients are ahead of it. What was acknowledged after the copy
 /// was made is gone; everything new works, in both directions, on old and on new devices.
 #[test]
@@ -448,6 +529,9 @@ fn the_owner_is_obeyed() {
     let world = World::new();
     let data = world.dir.path().join("relay");
     let mut relay = Relay::start(&data, 0, &["--registration", "invite"]);
+    let mut health = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    let (status, out, _) = outcome(health.args(["--relay", &relay.address, "health"]).output().unwrap());
+    assert!(status == 0 && out.starts_with("qpc-relay ") && out.contains("registration invite"), "{out}");
     let (status, _, err) = world.run(&relay, "a", &["register", "alice"]);
     assert!(status == 4 && err.contains("invite"), "{status} {err}");
     let code = relay.admin(&["invite"]).1;

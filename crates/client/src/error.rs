@@ -97,6 +97,9 @@ pub enum Error {
     /// Another process has the state folder.
     #[error("the state folder {} is in use by another process", .0.display())]
     StateLocked(PathBuf),
+    /// An account that this one has never met.
+    #[error("nothing is known of {0} yet; send a message first")]
+    Stranger(UserName),
     /// The relay did not answer in time.
     #[error("the relay did not answer in time")]
     Timeout,
@@ -135,7 +138,7 @@ pub enum ErrorKind {
     Unreachable,
     /// The relay refused.
     Refused,
-    /// Nobody has the recipient's name, or not a single device.
+    /// Nobody has the name, or not a single device, or nothing is known of the account yet.
     UnknownUser,
     /// No answer in time.
     Timeout,
@@ -162,7 +165,7 @@ impl Error {
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Untrusted(_) => ErrorKind::Unreachable,
             Self::Refused { .. } | Self::Postponed(_) | Self::Replaced | Self::Revoked => ErrorKind::Refused,
-            Self::NoDevice(_) | Self::UnknownUser(_) => ErrorKind::UnknownUser,
+            Self::NoDevice(_) | Self::Stranger(_) | Self::UnknownUser(_) => ErrorKind::UnknownUser,
             Self::Timeout | Self::Unconfirmed => ErrorKind::Timeout,
             Self::State { .. } | Self::StateKey(_) | Self::StateLocked(_) => ErrorKind::State,
             Self::Engine(EngineError::Journal(_) | EngineError::Unreadable(_)) => ErrorKind::State,

@@ -5,12 +5,13 @@ mod login;
 mod send;
 mod sync;
 
-use crate::engine::{Account as Me, Event};
+use crate::engine::{Account as Me, Contact, Event};
 use crate::error::Error;
 use crate::link::{Link, RelayEndpoint, refused};
+use crate::safety::safety_number;
 use crate::state::Engine;
 use qpc_proto::id::{MessageId, UserName};
-use qpc_proto::message::{Devices, ErrorCode, KsfProfile, ListDevices, Reply, Request, Stored};
+use qpc_proto::message::{Devices, ErrorCode, HelloReply, KsfProfile, ListDevices, Reply, Request, Stored};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +94,11 @@ impl Client {
         self.engine.is_some()
     }
 
+    /// What the relay said of itself when it was connected to last.
+    pub fn relay(&self) -> Option<&HelloReply> {
+        self.link.as_ref().map(|link| &link.hello)
+    }
+
     /// The account and device, after a login.
     pub fn account(&self) -> Option<&Me> {
         self.engine.as_ref().map(Engine::account)
@@ -111,6 +117,21 @@ impl Client {
             Reply::Devices(devices) => Ok(devices),
             _ => Err(Error::Protocol),
         }
+    }
+
+    /// The accounts whose identity is known.
+    pub fn contacts(&self) -> Result<Vec<Contact>, Error> {
+        Ok(self.engine.as_ref().ok_or(Error::NotLoggedIn)?.contacts().collect())
+    }
+
+    /// 60 digits that are the same on this side and the other's, unless somebody stands between them. For a user whose
+    /// identity has changed they are those of the new one: that is what has to be compared before it is accepted.
+    pub fn safety_number(&self, user: &UserName) -> Result<String, Error> {
+        let me = self.account().ok_or(Error::NotLoggedIn)?;
+        let contact = self.contacts()?.into_iter().find(|contact| contact.user == *user);
+        let contact = contact.ok_or_else(|| Error::Stranger(user.clone()))?;
+        let identity = contact.changed.unwrap_or(contact.identity);
+        Ok(safety_number((&me.user, &me.identity_key), (user, &identity)))
     }
 
     /// Trusts the new identity of a user whose messages are refused since it changed.
