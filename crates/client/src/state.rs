@@ -9,7 +9,7 @@
 //! `RELAY` is the beginning of the relay's fingerprint. The journal's lock keeps a second process out.
 
 use crate::auth::{ExportKey, KEY_FILE, STATE_KEY, SlotKey, random};
-use crate::engine::SCHEMA;
+use crate::engine::{GARBAGE_AGE, SCHEMA};
 use crate::error::Error;
 use crate::mls::SystemEntropy;
 use qpc_journal::{Directory, Journal, SealKey};
@@ -20,7 +20,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// An engine over a state folder.
@@ -102,7 +101,7 @@ impl StateDir {
         let options = qpc_journal::Options {
             schema: SCHEMA,
             key: Some(SealKey::new(**key)),
-            garbage_age: Some(Duration::from_secs(24 * 3600)),
+            garbage_age: Some(GARBAGE_AGE),
             ..qpc_journal::Options::default()
         };
         let directory = Directory::open(self.path.join("journal")).map_err(|error| match error {

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use openmls::group::MlsGroup;
 use openmls::prelude::OpenMlsProvider as _;
-use qpc_journal::{Batch, Journal, Storage};
+use qpc_journal::{Batch, Journal, Stats, Storage};
 use qpc_proto::envelope::Kind;
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, PublicKey, UserName};
 use qpc_proto::message::{Conversation, DeviceCertificate, OpenSession, Request, Session, Signature};
@@ -57,7 +57,8 @@ pub struct Engine<S: Storage> {
     groups: BTreeMap<ConversationId, MlsGroup>,
     /// The last delivery the relay was told to forget.
     acked: u64,
-    folded: Option<Duration>,
+    /// When [`Engine::maintain`] cleaned last, or was first called.
+    cleaned: Option<Duration>,
 }
 
 /// Who this device is.
@@ -418,13 +419,23 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Regular work; `now` is any clock that only goes forward. Call it every few minutes.
+    ///
+    /// Secrets that were deleted are in the journal's files until these are rewritten: after a day, or when there is
+    /// much garbage. The latter is for programs that are started for each message, which no day ever passes in: there is
+    /// no clock that goes on between them, while garbage can be seen without writing anything down.
     pub fn maintain(&mut self, now: Duration) -> Result<(), EngineError> {
-        let due = self.folded.is_none_or(|folded| now.saturating_sub(folded) >= FOLD_EVERY);
-        if due {
-            self.fold_secrets()?;
-            self.folded = Some(now);
+        let since = now.saturating_sub(*self.cleaned.get_or_insert(now));
+        let Stats { disk_bytes, live_bytes, .. } = self.journal.stats();
+        let garbage = disk_bytes.saturating_sub(live_bytes);
+        if since < GARBAGE_AGE && garbage < live_bytes.max(CLEAN_AT) {
+            self.journal.maintain(now, MAINTENANCE)?;
+            return Ok(());
         }
-        self.journal.maintain(now, MAINTENANCE)?;
+        self.cleaned = Some(now);
+        self.fold_secrets()?;
+        // Once to see the garbage there is, then as if its time had come.
+        self.journal.maintain(now, 0)?;
+        while self.journal.maintain(now + GARBAGE_AGE, MAINTENANCE)?.more {}
         Ok(())
     }
 
@@ -448,7 +459,7 @@ impl<S: Storage> Engine<S> {
     ) -> Result<Self, EngineError> {
         let state = State::load(&journal)?;
         let crypto = Crypto::new(entropy);
-        Ok(Self { journal, crypto, account, device, state, groups: BTreeMap::new(), acked: 0, folded: None })
+        Ok(Self { journal, crypto, account, device, state, groups: BTreeMap::new(), acked: 0, cleaned: None })
     }
 
     /// Stores a draft durably.
@@ -503,4 +514,7 @@ const FEW_KEY_PACKAGES: u32 = 4;
 const MAX_LOADED: usize = 16;
 /// Bytes that one round of maintenance copies at most.
 const MAINTENANCE: u32 = 64 * 1024;
-const FOLD_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How long what was deleted may stay in the files of a program that runs on.
+pub(crate) const GARBAGE_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of garbage, if there is not more that lives, at which everything is cleaned.
+const CLEAN_AT: u64 = 128 * 1024;

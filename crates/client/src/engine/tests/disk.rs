@@ -8,7 +8,7 @@ use qpc_journal::{Journal, Options, SealKey};
 
 pub(super) use qpc_journal::fault::Disk;
 
-use crate::engine::{Engine, EngineError, SCHEMA};
+use crate::engine::{Engine, EngineError, GARBAGE_AGE, SCHEMA};
 use crate::mls::SystemEntropy;
 
 pub(super) fn journal(disk: &Disk) -> Journal<Disk> {
@@ -17,7 +17,7 @@ pub(super) fn journal(disk: &Disk) -> Journal<Disk> {
         segment_bytes: 32 * 1024,
         schema: SCHEMA,
         key: Some(SealKey::new([7; 32])),
-        garbage_age: Some(std::time::Duration::from_secs(3600)),
+        garbage_age: Some(GARBAGE_AGE),
         ..Options::default()
     };
     Journal::open(disk.clone(), options).unwrap().0
