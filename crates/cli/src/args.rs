@@ -40,7 +40,10 @@ pub(crate) struct Usage(pub(crate) String);
 
 impl From<lexopt::Error> for Usage {
     fn from(error: lexopt::Error) -> Self {
-        Self(error.to_string())
+        match error {
+            lexopt::Error::UnexpectedValue { option, .. } => Self(format!("{option} takes no value")),
+            error => Self(error.to_string()),
+        }
     }
 }
 
@@ -107,11 +110,17 @@ impl Args {
             "contacts" => Command::Contacts,
             "safety-number" => Command::SafetyNumber { user: word("a user name")? },
             "accept" => Command::Accept { user: word("a user name")? },
-            other => return Err(Usage(format!("{other:?} is no command; `qpc --help` lists them"))),
+            other => {
+                return Err(Usage(format!(
+                    "'{}' is no command; `qpc --help` lists them",
+                    other.escape_debug()
+                )));
+            }
         };
         if let Some(extra) = words.next() {
             return Err(Usage(format!(
-                "{extra:?} is one argument too many; put a text with spaces in quotes"
+                "'{}' is one argument too many; put a text with spaces in quotes",
+                extra.display()
             )));
         }
         let misplaced = [
@@ -157,7 +166,7 @@ pub(crate) fn user_name(text: &str) -> Result<UserName, qpc_client::Error> {
 
 /// `5s`, `500ms`, `2m`, or plain seconds.
 fn duration(text: &str) -> Result<Duration, Usage> {
-    let invalid = || Usage(format!("{text:?} is no duration; write 5s, 500ms or 2m"));
+    let invalid = || Usage(format!("'{}' is no duration; write 5s, 500ms or 2m", text.escape_debug()));
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u32 = digits.parse().map_err(|_| invalid())?;
     let number = u64::from(number);

@@ -97,8 +97,8 @@ pub(crate) fn event(event: &Event) -> String {
         }
         Event::Refused { .. } => "messages were lost: this device's queue at the relay was full".into(),
         Event::Removed { .. } => "this device was removed from a conversation".into(),
-        Event::Undecryptable { reason, .. } => format!("a message cannot be read ({reason:?})"),
-        other => format!("{other:?}"),
+        Event::Undecryptable { reason, .. } => format!("a message cannot be read: {reason}"),
+        _ => "something happened that this version of qpc has no words for".into(),
     }
 }
 

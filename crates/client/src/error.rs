@@ -42,13 +42,13 @@ pub enum Error {
     #[error("{0} has no device that could get the message; it was not sent")]
     NoDevice(UserName),
     /// No certificate can have this name.
-    #[error("{0:?} is not a name that a relay's certificate can have")]
+    #[error("'{}' is not a name that a relay's certificate can have", .0.escape_debug())]
     ServerName(String),
     /// Nothing was logged in yet.
     #[error("not logged in")]
     NotLoggedIn,
     /// No address of a relay can be made of this.
-    #[error("{0:?} is not HOST:PORT of a relay")]
+    #[error("'{}' is not HOST:PORT of a relay", .0.escape_debug())]
     Server(String),
     /// The relay does not take messages now. This one waits here and goes out with a later connection.
     #[error("not sent yet, it waits here for the next connection: {0}")]

@@ -59,7 +59,10 @@ enum Command {
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Invocation, Failure> {
-    let usage = |error: lexopt::Error| Failure::usage(error.to_string());
+    let usage = |error: lexopt::Error| match error {
+        lexopt::Error::UnexpectedValue { option, .. } => Failure::usage(format!("{option} takes no value")),
+        error => Failure::usage(error.to_string()),
+    };
     let mut flags: Vec<(&'static Setting, String)> = Vec::new();
     let mut words = Vec::new();
     let (mut file, mut json) = (None, false);
@@ -81,7 +84,8 @@ fn parse(mut parser: lexopt::Parser) -> Result<Invocation, Failure> {
             }
             Arg::Value(word) => {
                 words.push(
-                    word.into_string().map_err(|word| Failure::usage(format!("{word:?} is not UTF-8")))?,
+                    word.into_string()
+                        .map_err(|word| Failure::usage(format!("'{}' is not UTF-8", word.display())))?,
                 );
             }
             other => return Err(Failure::usage(other.unexpected().to_string())),

@@ -103,7 +103,7 @@ async fn decide(request: &Value, hub: &Hub, about: &About) -> Result<Value, Stri
         "user remove" => AdminRequest::UserRemove(user()?),
         "device list" => AdminRequest::DeviceList(user()?),
         "device revoke" => AdminRequest::DeviceRevoke(user()?, device()?),
-        other => return Err(format!("{other:?} is no command")),
+        other => return Err(format!("'{}' is no command", other.escape_debug())),
     };
     let (reply, position) = hub.admin(request);
     let mut durable = hub.durable();

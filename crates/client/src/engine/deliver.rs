@@ -105,22 +105,29 @@ pub enum Event {
 }
 
 /// Why an entry could not be used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// It is of an epoch this device has not seen: it missed something and will join anew.
+    #[error("this device missed something before it")]
     FutureEpoch,
     /// Nobody in the group can have made it.
+    #[error("nobody in the group can have made it")]
     NotGenuine,
     /// This device is not in the conversation.
+    #[error("this device is not in the conversation")]
     NotJoined,
     /// Its key is gone: it was read before, or is too far from those that were. Most such messages are copies.
+    #[error("it was read before, or its key is gone")]
     Repeated,
     /// It is of an epoch whose secrets are gone.
+    #[error("it is too old")]
     TooOld,
     /// It is of a kind this version does not know.
+    #[error("it is of a kind this version does not know")]
     Unknown,
     /// An invitation that does not fit this device's key packages or the conversation.
+    #[error("it is an invitation that does not fit")]
     Welcome,
 }
 

@@ -286,7 +286,7 @@ impl<S: Store> Service<S> {
             self.remove_device(now, &row.user, &device).and_then(|change| self.apply(now, None, change));
         match removed {
             Ok(outcome) => total.merge(outcome),
-            Err(refusal) => log::warn!("device {device} could not be removed: {refusal:?}"),
+            Err(refusal) => log::warn!("device {device} could not be removed: {}", refusal.reason),
         }
         Ok(())
     }
