@@ -14,7 +14,6 @@ mod link;
 pub mod mls;
 mod safety;
 mod session;
-mod socket;
 mod state;
 
 pub use auth::Password;

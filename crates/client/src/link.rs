@@ -7,7 +7,6 @@
 mod tests;
 
 use crate::error::Error;
-use crate::socket;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::Fingerprint;
@@ -18,18 +17,18 @@ use qpc_proto::message::{
 use qpc_proto::signing::{EXPORTER_LABEL, Exporter};
 use qpc_proto::wire::{Message, Text};
 use qpc_proto::{ALPN, VERSION};
+use qpc_quic::{socket, tls};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream,
     TokioRuntime, TransportConfig, VarInt,
 };
 use ring::digest;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, PeerIncompatible, SignatureScheme};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -389,7 +388,11 @@ pub(crate) fn refused(error: qpc_proto::message::Error) -> Error {
     match error.code {
         ErrorCode::AuthFailed => Error::AuthFailed,
         code => {
-            let reason = if error.reason.is_empty() { format!("{code:?}") } else { error.reason.to_string() };
+            let reason = if error.reason.is_empty() {
+                format!("error {}", u32::from(code))
+            } else {
+                error.reason.to_string()
+            };
             Error::Refused { code, reason, detail: error.detail }
         }
     }
@@ -412,7 +415,10 @@ const BUILT: u64 = 1_793_491_200;
 fn lost(address: &str, error: ConnectionError) -> Error {
     match error {
         ConnectionError::TransportError(error) if (0x100..0x200).contains(&u64::from(error.code)) => {
-            Error::Untrusted(error.reason)
+            match error.reason.strip_prefix(VERDICT) {
+                Some(reason) => Error::Untrusted(reason.to_owned()),
+                None => Error::Unreachable { address: address.to_owned(), reason: error.code.to_string() },
+            }
         }
         ConnectionError::ApplicationClosed(closed) => {
             let code =
@@ -432,6 +438,9 @@ fn lost(address: &str, error: ConnectionError) -> Error {
     }
 }
 
+/// What rustls puts before the text of a [`Distrust`].
+const VERDICT: &str = "unexpected error: ";
+
 fn closed_text(reason: String) -> String {
     if reason.is_empty() { "it closed the connection".into() } else { reason }
 }
@@ -449,18 +458,16 @@ fn empty_hello() -> HelloReply {
 
 /// All bounds of QUIC, small enough for a router.
 fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(provider::default_provider());
-    let verifier = Verifier::new(trust, Arc::clone(&provider))?;
-    let untrusted = |error: rustls::Error| Error::Untrusted(error.to_string());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(untrusted)?
+        .map_err(|_| Error::Protocol)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(Verifier(trust.clone())))
         .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.resumption = rustls::client::Resumption::disabled();
-    let quic = QuicClientConfig::try_from(tls).map_err(|_| Error::Protocol)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    let initial = tls::initial_suite().ok_or(Error::Protocol)?;
+    let quic = QuicClientConfig::with_initial(Arc::new(config), initial).map_err(|_| Error::Protocol)?;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -477,34 +484,35 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// Checks the relay's certificate.
+/// Checks the relay's certificate. Not rustls's own verifier, which brings revocation lists along.
 #[derive(Debug)]
-struct Verifier {
-    check: Check,
-    provider: Arc<CryptoProvider>,
-}
-
-#[derive(Debug)]
-enum Check {
-    Ca(Arc<WebPkiServerVerifier>),
-    Fingerprint(Fingerprint),
-}
+struct Verifier(Trust);
 
 impl Verifier {
-    fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
-        let check = match trust {
-            Trust::Fingerprint(fingerprint) => Check::Fingerprint(*fingerprint),
-            Trust::Ca(der) => {
-                let untrusted = |error: &dyn std::fmt::Display| Error::Untrusted(error.to_string());
-                let mut roots = RootCertStore::empty();
-                roots.add(der.clone()).map_err(|error| untrusted(&error))?;
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                        .build();
-                Check::Ca(verifier.map_err(|error| untrusted(&error))?)
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Distrust> {
+        // A router that has just booted believes that it is 1970.
+        let built = UnixTime::since_unix_epoch(Duration::from_secs(BUILT));
+        let (ca, now) = match &self.0 {
+            Trust::Ca(der) => (der, now.max(built)),
+            Trust::Fingerprint(wanted) => {
+                let known = |der: &&CertificateDer<'_>| spki_fingerprint(der) == Some(*wanted);
+                (std::iter::once(leaf).chain(chain).find(known).ok_or(Distrust::OtherKey)?, built)
             }
         };
-        Ok(Self { check, provider })
+        let anchor = anchor_from_trusted_cert(ca)?;
+        let certificate = EndEntityCert::try_from(leaf)?;
+        let usage = KeyUsage::server_auth();
+        certificate.verify_for_usage(tls::SIGNATURES.all, &[anchor], chain, now, usage, None, None)?;
+        match self.0 {
+            Trust::Ca(_) => Ok(certificate.verify_is_valid_for_subject_name(name)?),
+            Trust::Fingerprint(_) => Ok(()),
+        }
     }
 }
 
@@ -514,45 +522,20 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // A router that has just booted believes that it is 1970.
-        let built = UnixTime::since_unix_epoch(Duration::from_secs(BUILT));
-        match &self.check {
-            Check::Ca(verifier) => verifier.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now.max(built),
-            ),
-            Check::Fingerprint(wanted) => {
-                let bad = |error: CertificateError| rustls::Error::InvalidCertificate(error);
-                let ca = std::iter::once(end_entity)
-                    .chain(intermediates)
-                    .find(|der| spki_fingerprint(der) == Some(*wanted))
-                    .ok_or_else(|| {
-                        rustls::Error::General("it has another key than the address says".into())
-                    })?;
-                let anchor = anchor_from_trusted_cert(ca).map_err(|_| bad(CertificateError::BadEncoding))?;
-                let leaf =
-                    EndEntityCert::try_from(end_entity).map_err(|_| bad(CertificateError::BadEncoding))?;
-                let algorithms = self.provider.signature_verification_algorithms.all;
-                leaf.verify_for_usage(algorithms, &[anchor], &[], built, KeyUsage::server_auth(), None, None)
-                    .map_err(|_| bad(CertificateError::UnknownIssuer))?;
-                Ok(ServerCertVerified::assertion())
-            }
-        }
+        self.check(end_entity, intermediates, server_name, now)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        Err(PeerIncompatible::Tls13RequiredForQuic.into())
     }
 
     fn verify_tls13_signature(
@@ -561,11 +544,45 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &tls::SIGNATURES).map_err(|_| Distrust::Signature.into())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        tls::SIGNATURES.supported_schemes()
+    }
+}
+
+/// Why a certificate is not trusted.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum Distrust {
+    #[error("it has expired")]
+    Expired,
+    #[error("it cannot be verified")]
+    Invalid,
+    #[error("it is for another name")]
+    OtherName,
+    #[error("it has another key than the address says")]
+    OtherKey,
+    #[error("it was signed by another CA")]
+    OtherCa,
+    #[error("the relay does not have its key")]
+    Signature,
+}
+
+impl From<webpki::Error> for Distrust {
+    fn from(error: webpki::Error) -> Self {
+        match error {
+            webpki::Error::CertExpired { .. } => Self::Expired,
+            webpki::Error::CertNotValidForName(_) => Self::OtherName,
+            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => Self::OtherCa,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<Distrust> for rustls::Error {
+    fn from(distrust: Distrust) -> Self {
+        Self::General(distrust.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use qpc_proto::message::{ListDevices, SendMessage};
 use qpc_proto::wire::Blob;
 use quinn::crypto::rustls::QuicServerConfig;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
 
 #[tokio::test]
 async fn a_request_that_is_given_up_half_written_ends_the_connection() {
@@ -106,15 +106,15 @@ async fn accept(endpoint: Endpoint) -> Relay {
 
 /// A server on a free loopback port, and where it is.
 fn server(window: u32) -> (Endpoint, RelayEndpoint) {
-    let ca_key = KeyPair::generate().unwrap();
+    let ca_key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
     let fingerprint = spki_fingerprint(ca_certificate.der()).unwrap();
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let mut crypto = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
@@ -123,8 +123,9 @@ fn server(window: u32) -> (Endpoint, RelayEndpoint) {
             rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         )
         .unwrap();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    crypto.alpn_protocols = vec![ALPN.to_vec()];
+    let crypto = QuicServerConfig::with_initial(Arc::new(crypto), tls::initial_suite().unwrap()).unwrap();
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(window));
     config.transport_config(Arc::new(transport));

@@ -1,14 +1,16 @@
 //! Taking connections, within bounds.
 
 use super::hub::Hub;
-use super::{session, socket};
+use super::session;
 use crate::bounds::{Bucket, NetBounds};
 use crate::keys::Identity;
 use qpc_proto::ALPN;
+use qpc_quic::{socket, tls};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -113,16 +115,21 @@ pub(crate) fn listen(
 
 /// What an endpoint shows new connections.
 pub(crate) fn server_config(identity: &Identity, bounds: &NetBounds) -> Result<ServerConfig, ListenError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+    let provider = tls::provider();
+    let key = provider.key_provider.load_private_key(identity.key.clone_key())?;
+    // Not with_single_cert, which would parse the certificate we made to see that it is for the key we made.
+    let certified = SingleCertAndKey::from(CertifiedKey::new(identity.chain.clone(), key));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+        .with_cert_resolver(Arc::new(certified));
+    config.alpn_protocols = vec![ALPN.to_vec()];
     // Resumption would save two signatures and cost memory for every client that ever came.
-    tls.send_tls13_tickets = 0;
-    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    let crypto = QuicServerConfig::try_from(tls).map_err(|_| ListenError::NoInitialCipher)?;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    let initial = tls::initial_suite().ok_or(ListenError::NoInitialCipher)?;
+    let crypto = QuicServerConfig::with_initial(Arc::new(config), initial)
+        .map_err(|_| ListenError::NoInitialCipher)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
         .transport_config(Arc::new(bounds.transport()))

@@ -6,4 +6,3 @@
 pub(crate) mod endpoint;
 pub(crate) mod hub;
 mod session;
-mod socket;

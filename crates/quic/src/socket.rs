@@ -1,6 +1,6 @@
 //! A UDP socket for QUIC that takes one datagram at a time.
 //!
-//! Where the kernel may join datagrams (GRO), quinn sets 3 MB aside for them: more than all of the relay needs.
+//! Where the kernel may join datagrams (GRO), quinn sets 3 MB aside for them: more than all the rest needs.
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Binds a socket.
-pub(crate) fn bind(local: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+pub fn bind(local: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     let socket = std::net::UdpSocket::bind(local)?;
     let handle = socket.try_clone()?;
     let socket = TokioRuntime.wrap_udp_socket(socket)?;
