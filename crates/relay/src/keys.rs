@@ -8,13 +8,12 @@
 //! opaque.key                 without it nobody logs in; with it and the store passwords can be guessed
 //! ```
 
+use crate::certificate::{authority, pem, public_key_info, relay};
 use crate::service::{Rng, ServiceKeys};
 use qpc_proto::id::Fingerprint;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, date_time_ymd,
-};
 use ring::digest;
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -25,12 +24,12 @@ use std::path::{Path, PathBuf};
 /// Why keys cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    #[error("cannot make a certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
     #[error("{} is damaged; restore it from a backup", .0.display())]
     Damaged(PathBuf),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("the system gives no random numbers")]
+    Random,
 }
 
 /// A relay's data directory.
@@ -73,12 +72,12 @@ impl DataDir {
         let ca_key = match self.ca_key()? {
             Some(key) => key,
             None => {
-                let key = KeyPair::generate_for(&PKCS_ED25519)?;
-                let certificate = ca_params()?.self_signed(&key)?;
-                self.write("ca.der", certificate.der(), 0o644)?;
-                self.write("ca.pem", certificate.pem().as_bytes(), 0o644)?;
+                let (key, pkcs8) = new_key()?;
+                let certificate = authority(&key);
+                self.write("ca.der", &certificate, 0o644)?;
+                self.write("ca.pem", pem(&certificate).as_bytes(), 0o644)?;
                 // Last: with it the CA is complete.
-                self.write("ca.key", &key.serialize_der(), 0o600)?;
+                self.write("ca.key", &pkcs8, 0o600)?;
                 key
             }
         };
@@ -90,13 +89,12 @@ impl DataDir {
         let (leaf, key) = match stored {
             (Some(leaf), Some(key)) if current => (leaf, key),
             _ => {
-                let key = KeyPair::generate_for(&PKCS_ED25519)?;
-                let issuer = Issuer::new(ca_params()?, ca_key);
-                let leaf = leaf_params(names)?.signed_by(&key, &issuer)?;
-                self.write("relay.der", leaf.der(), 0o600)?;
-                self.write("relay.key", &key.serialize_der(), 0o600)?;
+                let (key, pkcs8) = new_key()?;
+                let leaf = relay(&key, names, &ca_key);
+                self.write("relay.der", &leaf, 0o600)?;
+                self.write("relay.key", &pkcs8, 0o600)?;
                 self.write("relay.names", listed.as_bytes(), 0o600)?;
-                (leaf.der().to_vec(), key.serialize_der())
+                (leaf, pkcs8)
             }
         };
         Ok(Identity {
@@ -106,9 +104,9 @@ impl DataDir {
         })
     }
 
-    fn ca_key(&self) -> Result<Option<KeyPair>, KeyError> {
+    fn ca_key(&self) -> Result<Option<Ed25519KeyPair>, KeyError> {
         let Some(bytes) = self.read("ca.key")? else { return Ok(None) };
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(bytes), &PKCS_ED25519);
+        let key = Ed25519KeyPair::from_pkcs8(&bytes);
         key.map(Some).map_err(|_| KeyError::Damaged(self.path("ca.key")))
     }
 
@@ -172,41 +170,18 @@ pub(crate) fn local_addresses() -> Vec<std::net::IpAddr> {
     interfaces.filter_map(address).filter(useful).collect()
 }
 
-fn fingerprint(key: &KeyPair) -> Fingerprint {
-    let hash = digest::digest(&digest::SHA256, &key.subject_public_key_info());
+/// A key, and the same in PKCS #8.
+fn new_key() -> Result<(Ed25519KeyPair, Vec<u8>), KeyError> {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::Random)?;
+    let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|_| KeyError::Random)?;
+    Ok((key, pkcs8.as_ref().to_vec()))
+}
+
+fn fingerprint(key: &Ed25519KeyPair) -> Fingerprint {
+    let hash = digest::digest(&digest::SHA256, &public_key_info(key));
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hash.as_ref());
     Fingerprint(bytes)
-}
-
-fn ca_params() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.distinguished_name = named("quicprochat relay CA");
-    valid_for_ever(&mut params);
-    Ok(params)
-}
-
-fn leaf_params(names: &BTreeSet<String>) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.distinguished_name = named("quicprochat relay");
-    valid_for_ever(&mut params);
-    Ok(params)
-}
-
-fn named(name: &str) -> DistinguishedName {
-    let mut distinguished = DistinguishedName::new();
-    distinguished.push(DnType::CommonName, name);
-    distinguished
-}
-
-/// A router may make its certificate before it knows the date, and lives longer than anybody renews by hand.
-fn valid_for_ever(params: &mut CertificateParams) {
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(4000, 1, 1);
 }
 
 #[cfg(test)]

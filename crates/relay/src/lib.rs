@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bounds;
+mod certificate;
 pub mod cli;
 mod clock;
 mod config;
