@@ -196,7 +196,108 @@ fn blob<const MAX: usize>(bytes: &[u8]) -> Result<Blob<MAX>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opaque_ke::{
+        CredentialFinalization, CredentialRequest, RegistrationRequest, RegistrationUpload, ServerLogin,
+        ServerLoginParameters, ServerRegistration, ServerSetup,
+    };
     use ring::hmac;
+
+    /// A relay written from docs/protocol.md. It never stretches anything.
+    struct Relay {
+        setup: ServerSetup<RelaySuite>,
+        record: Option<ServerRegistration<RelaySuite>>,
+    }
+
+    struct RelaySuite;
+
+    impl CipherSuite for RelaySuite {
+        type OprfCs = Ristretto255;
+        type KeyExchange = TripleDh<Ristretto255, sha2::Sha512>;
+        type Ksf = opaque_ke::ksf::Identity;
+    }
+
+    const ALICE: &str = "alice";
+
+    impl Relay {
+        /// With an account whose password is "right".
+        fn with_account(ksf: KsfProfile) -> (Self, ExportKey) {
+            let setup = ServerSetup::new(&mut OsRng);
+            let (user, password) = (UserName::new(ALICE).unwrap(), Password::new("right").unwrap());
+            let (registering, request) = Registering::start(&password).unwrap();
+            let request = RegistrationRequest::deserialize(&request).unwrap();
+            let response =
+                ServerRegistration::<RelaySuite>::start(&setup, request, ALICE.as_bytes()).unwrap();
+            let (record, export) =
+                registering.finish(&user, &password, &response.message.serialize(), ksf).unwrap();
+            let record = ServerRegistration::finish(RegistrationUpload::deserialize(&record).unwrap());
+            (Self { setup, record: Some(record) }, export)
+        }
+
+        /// A login whose two ends see these TLS exporters and this profile; whether the relay lets it in, too.
+        fn login(
+            &self,
+            password: &str,
+            ksf: KsfProfile,
+            [here, there]: [Exporter; 2],
+        ) -> Result<ExportKey, Error> {
+            let (user, password) = (UserName::new(ALICE).unwrap(), Password::new(password).unwrap());
+            let (logging_in, request) = LoggingIn::start(&password)?;
+            let context = [b"qpc/1 opaque\0", &there[..], &u32::from(ksf).to_be_bytes()].concat();
+            let parameters = || ServerLoginParameters {
+                context: Some(&context),
+                identifiers: Identifiers { client: Some(ALICE.as_bytes()), server: Some(b"qpc-relay") },
+            };
+            let request = CredentialRequest::deserialize(&request).unwrap();
+            let record = self.record.clone();
+            let started =
+                ServerLogin::start(&mut OsRng, &self.setup, record, request, ALICE.as_bytes(), parameters())
+                    .unwrap();
+            let response = started.message.serialize();
+            let (finalization, export) = logging_in.finish(&user, &password, &response, ksf, &here)?;
+            let finalization = CredentialFinalization::deserialize(&finalization).unwrap();
+            started.state.finish(finalization, parameters()).unwrap();
+            Ok(export)
+        }
+    }
+
+    #[test]
+    fn a_login_gives_the_key_of_the_registration() {
+        for ksf in [KsfProfile::Router, KsfProfile::Standard] {
+            let (relay, registered) = Relay::with_account(ksf);
+            let sealed = registered.key(IDENTITY).unwrap().seal(b"alice", &[9; 32]).unwrap();
+            let export = relay.login("right", ksf, [[1; 32]; 2]).unwrap();
+            assert_eq!(*export.key(IDENTITY).unwrap().open(b"alice", &sealed).unwrap(), [9; 32]);
+            assert!(export.key(STATE_KEY).unwrap().open(b"alice", &sealed).is_none());
+        }
+    }
+
+    #[test]
+    fn whatever_does_not_fit_is_a_failed_login() {
+        let (mut relay, _) = Relay::with_account(KsfProfile::Router);
+        let failed = |result: Result<ExportKey, Error>| matches!(result, Err(Error::AuthFailed));
+        assert!(failed(relay.login("wrong", KsfProfile::Router, [[1; 32]; 2])));
+        // Somebody in between has another connection to each side.
+        assert!(failed(relay.login("right", KsfProfile::Router, [[1; 32], [2; 32]])));
+        assert!(failed(relay.login("right", KsfProfile::Standard, [[1; 32]; 2])));
+        relay.record = None;
+        assert!(failed(relay.login("right", KsfProfile::Router, [[1; 32]; 2])));
+    }
+
+    #[test]
+    fn nonsense_from_the_relay_is_not_a_wrong_password() {
+        let (user, password) = (UserName::new(ALICE).unwrap(), Password::new("right").unwrap());
+        for response in [&[][..], &[0; 320], &[0xff; 320], &[7; 512]] {
+            let (logging_in, _) = LoggingIn::start(&password).unwrap();
+            let finished = logging_in.finish(&user, &password, response, KsfProfile::Router, &[1; 32]);
+            assert!(matches!(finished, Err(Error::Protocol)));
+            let (registering, _) = Registering::start(&password).unwrap();
+            let finished = registering.finish(&user, &password, response, KsfProfile::Router);
+            assert!(matches!(finished, Err(Error::Protocol)));
+        }
+        let (relay, _) = Relay::with_account(KsfProfile::Router);
+        let unknown = relay.login("right", KsfProfile::Unknown(9), [[1; 32]; 2]);
+        assert!(matches!(unknown, Err(Error::Protocol)));
+    }
 
     /// As docs/protocol.md says it, from HMAC up.
     #[test]

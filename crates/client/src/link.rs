@@ -335,18 +335,23 @@ impl Link {
     }
 
     async fn read(&mut self) -> Result<RelayFrame, Error> {
-        loop {
+        let frame = loop {
             match self.decoder.next_frame() {
-                Ok(Some(frame)) => return RelayFrame::decode(frame).map_err(|_| Error::Protocol),
+                Ok(Some(frame)) => break RelayFrame::decode(frame).ok(),
                 Ok(None) => {}
-                Err(_) => return Err(Error::Protocol),
+                Err(_) => break None,
             }
             match self.recv.read_chunk(MAX_CONTROL_FRAME, true).await {
                 Ok(Some(chunk)) => self.decoder.feed(&chunk.bytes),
                 Ok(None) => return Err(self.broken("it closed the connection".into())),
                 Err(error) => return Err(self.broken(error.to_string())),
             }
-        }
+        };
+        frame.ok_or_else(|| {
+            // What comes behind something that is no frame is none either.
+            self.connection.close(VarInt::from_u32(ErrorCode::Malformed.into()), b"");
+            Error::Protocol
+        })
     }
 
     fn keep(&mut self, frame: RelayFrame) {
