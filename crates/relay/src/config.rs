@@ -83,7 +83,10 @@ impl Config {
                 problems.push(Problem::at(text, offset, fault));
             }
         }
-        problems.extend(config.contradictions());
+        // What is wrong alone would also look like a contradiction.
+        if problems.is_empty() {
+            problems.extend(config.contradictions());
+        }
         problems.sort_by_key(|problem| problem.line);
         (config, problems)
     }
@@ -523,6 +526,10 @@ mod tests {
         assert_eq!(
             problems("max-bytes = '8M'\ndisk-bytes = '8M'"),
             ["-: disk-bytes must be larger than max-bytes: the store needs room to work in"]
+        );
+        assert_eq!(
+            problems("max-bytes = '2X'\ndisk-bytes = '4M'"),
+            ["1: max-bytes: must be a size like 65536, 512K or 16M"]
         );
     }
 }
