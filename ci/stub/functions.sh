@@ -9,7 +9,9 @@ config_load() {
 	[ -z "${IPKG_INSTROOT-}" ] || return 0
 	local file="${UCI_CONFIG_DIR:-/etc/config}/$1"
 	[ -e "$file" ] || return 1
-	stub_sections=
+	local variable
+	for variable in ${stub_lists-}; do unset "CONFIG_$variable" "CONFIG_${variable}_LENGTH"; done
+	stub_sections='' stub_lists=''
 	if command -v uci >/dev/null; then
 		eval "$(uci -n export "$1")"
 	else
@@ -34,6 +36,7 @@ list() {
 	config_get length "$stub_section" "$1_LENGTH" 0
 	config_get joined "$stub_section" "$1"
 	length=$((length + 1))
+	stub_lists="$stub_lists ${stub_section}_$1"
 	config_set "$stub_section" "$1_ITEM$length" "$2"
 	config_set "$stub_section" "$1_LENGTH" $length
 	config_set "$stub_section" "$1" "${joined:+$joined }$2"
