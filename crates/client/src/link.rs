@@ -17,7 +17,7 @@ use qpc_proto::message::{
 use qpc_proto::signing::{EXPORTER_LABEL, Exporter};
 use qpc_proto::wire::{Message, Text};
 use qpc_proto::{ALPN, VERSION};
-use qpc_quic::{socket, tls};
+use qpc_transport::{socket, tls};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream,

@@ -42,7 +42,7 @@ pub(crate) fn relay(key: &Ed25519KeyPair, names: &BTreeSet<String>, issuer: &Ed2
 }
 
 /// The public key as certificates carry it; its hash is what a relay is known by.
-pub(crate) fn public_key_info(key: &Ed25519KeyPair) -> Vec<u8> {
+fn public_key_info(key: &Ed25519KeyPair) -> Vec<u8> {
     tlv(SEQUENCE, &[&ED25519, &tlv(BIT_STRING, &[&[0], key.public_key().as_ref()])])
 }
 
@@ -135,6 +135,11 @@ fn key_identifier(key: &Ed25519KeyPair) -> [u8; 20] {
     std::array::from_fn(|i| hash.as_ref()[i])
 }
 
+/// A DER sequence with this content.
+pub(crate) fn sequence(content: &[u8]) -> Vec<u8> {
+    tlv(SEQUENCE, &[content])
+}
+
 /// A DER value of the given parts.
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let value = parts.concat();
@@ -183,7 +188,7 @@ mod tests {
         let verify = |leaf: &EndEntityCert<'_>, years_since_1970: u64| {
             let time = UnixTime::since_unix_epoch(Duration::from_secs(years_since_1970 * 365 * 24 * 60 * 60));
             let usage = KeyUsage::server_auth();
-            let algorithms = qpc_quic::tls::SIGNATURES.all;
+            let algorithms = qpc_transport::tls::SIGNATURES.all;
             leaf.verify_for_usage(algorithms, std::slice::from_ref(&anchor), &[], time, usage, None, None)
                 .map(drop)
         };

@@ -8,7 +8,7 @@
 //! opaque.key                 without it nobody logs in; with it and the store passwords can be guessed
 //! ```
 
-use crate::certificate::{authority, pem, public_key_info, relay};
+use crate::certificate::{authority, pem, relay, sequence};
 use crate::service::{Rng, ServiceKeys};
 use qpc_proto::id::Fingerprint;
 use ring::digest;
@@ -64,13 +64,17 @@ impl DataDir {
 
     /// The CA's fingerprint, if there is a CA already.
     pub(crate) fn fingerprint(&self) -> Result<Option<Fingerprint>, KeyError> {
-        Ok(self.ca_key()?.map(|key| fingerprint(&key)))
+        if !self.path("ca.key").exists() {
+            return Ok(None);
+        }
+        let ca = self.read("ca.der")?.ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?;
+        Ok(Some(fingerprint(&ca).ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?))
     }
 
-    /// The certificate chain with its key, for these names. Only a change writes anything.
+    /// The certificate chain with its key, for these names. Only a change writes anything, or needs the CA's key.
     pub(crate) fn identity(&self, names: &BTreeSet<String>) -> Result<Identity, KeyError> {
-        let ca_key = match self.ca_key()? {
-            Some(key) => key,
+        let fingerprint = match self.fingerprint()? {
+            Some(fingerprint) => fingerprint,
             None => {
                 let (key, pkcs8) = new_key()?;
                 let certificate = authority(&key);
@@ -78,10 +82,9 @@ impl DataDir {
                 self.write("ca.pem", pem(&certificate).as_bytes(), 0o644)?;
                 // Last: with it the CA is complete.
                 self.write("ca.key", &pkcs8, 0o600)?;
-                key
+                self.fingerprint()?.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))?
             }
         };
-        let fingerprint = fingerprint(&ca_key);
         let ca = self.read("ca.der")?.ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?;
         let listed = names.iter().map(|name| format!("{name}\n")).collect::<String>();
         let current = self.read("relay.names")?.is_some_and(|names| names == listed.as_bytes());
@@ -90,7 +93,7 @@ impl DataDir {
             (Some(leaf), Some(key)) if current => (leaf, key),
             _ => {
                 let (key, pkcs8) = new_key()?;
-                let leaf = relay(&key, names, &ca_key);
+                let leaf = relay(&key, names, &self.ca_key()?);
                 self.write("relay.der", &leaf, 0o600)?;
                 self.write("relay.key", &pkcs8, 0o600)?;
                 self.write("relay.names", listed.as_bytes(), 0o600)?;
@@ -104,10 +107,9 @@ impl DataDir {
         })
     }
 
-    fn ca_key(&self) -> Result<Option<Ed25519KeyPair>, KeyError> {
-        let Some(bytes) = self.read("ca.key")? else { return Ok(None) };
-        let key = Ed25519KeyPair::from_pkcs8(&bytes);
-        key.map(Some).map_err(|_| KeyError::Damaged(self.path("ca.key")))
+    fn ca_key(&self) -> Result<Ed25519KeyPair, KeyError> {
+        let key = self.read("ca.key")?.and_then(|bytes| Ed25519KeyPair::from_pkcs8(&bytes).ok());
+        key.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyError> {
@@ -177,11 +179,12 @@ fn new_key() -> Result<(Ed25519KeyPair, Vec<u8>), KeyError> {
     Ok((key, pkcs8.as_ref().to_vec()))
 }
 
-fn fingerprint(key: &Ed25519KeyPair) -> Fingerprint {
-    let hash = digest::digest(&digest::SHA256, &public_key_info(key));
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(hash.as_ref());
-    Fingerprint(bytes)
+/// Of the key in a certificate: SHA-256 of its SubjectPublicKeyInfo.
+fn fingerprint(certificate: &[u8]) -> Option<Fingerprint> {
+    let certificate = CertificateDer::from(certificate);
+    let anchor = webpki::anchor_from_trusted_cert(&certificate).ok()?;
+    let hash = digest::digest(&digest::SHA256, &sequence(&anchor.subject_public_key_info));
+    hash.as_ref().try_into().ok().map(Fingerprint)
 }
 
 #[cfg(test)]

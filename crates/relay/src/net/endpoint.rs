@@ -5,7 +5,7 @@ use super::session;
 use crate::bounds::{Bucket, NetBounds};
 use crate::keys::Identity;
 use qpc_proto::ALPN;
-use qpc_quic::{socket, tls};
+use qpc_transport::{socket, tls};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
