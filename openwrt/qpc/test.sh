@@ -31,17 +31,7 @@ qpc-relay)
 	says "bad.toml:2: listen: must be an IP address with a port" qpc-relay --config "$scratch/bad.toml" check-config
 	says "never started" qpc-relay --config "$scratch/good.toml" address
 	[ ! -e "$scratch/data" ]
-	# Self-test: the keys of RFC 8032, 7.1, test 1, fit each other (Ed25519), and their fingerprint (SHA-256) is known.
-	mkdir "$scratch/data"
-	{
-		printf '\060\123\002\001\001\060\005\006\003\053\145\160\004\042\004\040\235\141\261\235'
-		printf '\357\375\132\140\272\204\112\364\222\354\054\304\104\111\305\151\173\062\151\031'
-		printf '\160\073\254\003\034\256\177\140\241\043\003\041\000\327\132\230\001\202\261\012'
-		printf '\267\325\113\376\323\311\144\007\072\016\341\162\363\332\246\043\045\257\002\032'
-		printf '\150\367\007\121\032'
-	} >"$scratch/data/ca.key"
-	says "qpc://192.168.1.1:7000/#06e3fd8fda29bb60ab59557de61edb0aecdb231134be30e75b455f8e1b792fa9" \
-		qpc-relay --config "$scratch/good.toml" --name 192.168.1.1 address
+	qpc-relay self-test
 	says "option enabled '0'" cat /etc/config/qpc-relay
 	[ -x /etc/init.d/qpc-relay ]
 	[ -s /etc/hotplug.d/ntp/25-qpc-relay ]

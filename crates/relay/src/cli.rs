@@ -3,7 +3,7 @@
 use crate::config::{Config, SETTINGS, Setting};
 use crate::control;
 use crate::keys::{DataDir, local_addresses};
-use crate::{run, status};
+use crate::{run, self_test, status};
 use lexopt::Arg;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress};
 use qrcodegen::{QrCode, QrCodeEcc};
@@ -54,6 +54,7 @@ enum Command {
     Version,
     Address,
     CheckConfig,
+    SelfTest,
     Status { json: bool },
     Admin(Value),
 }
@@ -98,6 +99,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Invocation, Failure> {
         ["version"] => Command::Version,
         ["address"] => Command::Address,
         ["check-config"] => Command::CheckConfig,
+        ["self-test"] => Command::SelfTest,
         ["status"] => Command::Status { json },
         ["invite"] => Command::Admin(json!({ "command": "invite" })),
         ["user", "list"] => Command::Admin(json!({ "command": "user list" })),
@@ -165,6 +167,8 @@ impl Invocation {
                 Err(Failure::usage("check-config needs --config FILE"))
             }
             Command::CheckConfig => Ok(()),
+            Command::SelfTest => self_test::run()
+                .map_err(|what| Failure::other(format!("{what} does not work as this program was built"))),
             Command::Run => {
                 let address = |address: &str| print(&format!("{address}\n")).is_ok();
                 run::run(&self.config, self.data()?, address).map_err(Failure::other)
@@ -288,6 +292,7 @@ fn help() -> String {
          \x20 qpc-relay --data DIR device list NAME\n\
          \x20 qpc-relay --data DIR device revoke NAME ID\n\
          \x20 qpc-relay --config FILE check-config           silent if it is right, else a line for each problem\n\
+        \x20 qpc-relay self-test                            silent if the cryptography works on this processor\n\
          \x20 qpc-relay --version | --help\n\n\
          Settings, as flags or as keys of the TOML file that --config names (flags win):\n",
     );
