@@ -2,6 +2,7 @@
 //! is the answer: `{"ok": ...}` or `{"error": "..."}`.
 
 use crate::net::hub::Hub;
+use crate::sandbox::Sandbox;
 use crate::service::{AdminReply, AdminRequest};
 use crate::status;
 use qpc_proto::id::{DeviceId, UserName};
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct About {
     pub(crate) address: String,
     pub(crate) listen: Vec<String>,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Opens the door. What an earlier process left is in the way, and nobody's: the journal's lock is held.
@@ -96,7 +98,7 @@ async fn decide(request: &Value, hub: &Hub, about: &About) -> Result<Value, Stri
     let device =
         || DeviceId::from_hex(text("device")).ok_or("a device id has 32 hexadecimal digits".to_owned());
     let request = match text("command") {
-        "status" => return Ok(status::status(hub, &about.address, &about.listen)),
+        "status" => return Ok(status::status(hub, about)),
         "address" => return Ok(about.address.clone().into()),
         "invite" => AdminRequest::Invite,
         "user list" => AdminRequest::UserList,

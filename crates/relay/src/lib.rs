@@ -17,6 +17,7 @@ mod logger;
 mod net;
 pub mod records;
 mod run;
+mod sandbox;
 mod self_test;
 pub mod service;
 mod status;

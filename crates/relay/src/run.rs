@@ -8,6 +8,7 @@ use crate::control::{self, About};
 use crate::keys::{DataDir, KeyError, local_names};
 use crate::net::endpoint::{ListenError, Listeners, listen, server_config};
 use crate::net::hub::Hub;
+use crate::sandbox::Sandbox;
 use crate::service::{Origin, Rng, Service};
 use crate::store::{JournalStore, StoreError};
 use crate::{logger, status};
@@ -55,6 +56,9 @@ pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> boo
 
 async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) -> Result<(), RunError> {
     let data = DataDir::create(&data.path(""))?;
+    let root = data.path("");
+    let metrics = config.metrics_file.as_deref().and_then(Path::parent);
+    let sandbox = Sandbox::enter(&[Some(&*root), metrics].into_iter().flatten().collect::<Vec<_>>());
     let clock = Clock::new(config.clock_file.clone());
     let service = open(config, &data, &clock)?;
     let (hub, results) = Hub::new(service, clock).map_err(RunError::Start)?;
@@ -81,8 +85,11 @@ async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) 
     let bound: Vec<SocketAddr> = endpoints.iter().filter_map(|endpoint| endpoint.local_addr().ok()).collect();
     let port = bound.first().map_or(0, SocketAddr::port);
     let address = address_of(config, &bound, port, identity.fingerprint).to_string();
-    let about =
-        Rc::new(About { address: address.clone(), listen: bound.iter().map(ToString::to_string).collect() });
+    let about = Rc::new(About {
+        address: address.clone(),
+        listen: bound.iter().map(ToString::to_string).collect(),
+        sandbox,
+    });
 
     let socket = data.path(control::SOCKET);
     let door = control::listen(&socket).map_err(|source| RunError::File { path: socket.clone(), source })?;
@@ -189,7 +196,7 @@ async fn write_metrics(hub: Rc<Hub>, about: Rc<About>, file: PathBuf, every: Dur
     let temporary = file.with_extension("new");
     let mut failed = false;
     loop {
-        let text = status::metrics(&status::status(&hub, &about.address, &about.listen));
+        let text = status::metrics(&status::status(&hub, &about));
         let write = || -> io::Result<()> {
             let mut options = std::fs::OpenOptions::new();
             let mut out = options.write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;

@@ -1,5 +1,6 @@
 //! What the relay says of itself, to its owner and to monitoring. Field names are stable.
 
+use crate::control::About;
 use crate::net::hub::Hub;
 use crate::service::Counters;
 use crate::store::Store;
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// Everything, as JSON.
-pub(crate) fn status(hub: &Hub, address: &str, listen: &[String]) -> Value {
+pub(crate) fn status(hub: &Hub, about: &About) -> Value {
     let now = hub.clock().now();
     hub.with_service(|service| {
         let summary = service.summary();
@@ -15,8 +16,8 @@ pub(crate) fn status(hub: &Hub, address: &str, listen: &[String]) -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "generation": summary.generation.to_string(),
-            "address": address,
-            "listen": listen,
+            "address": about.address,
+            "listen": about.listen,
             "uptime_seconds": now.uptime.as_secs(),
             "clock_believed": now.wall.is_some(),
             "connections": hub.connections.get(),
@@ -27,6 +28,7 @@ pub(crate) fn status(hub: &Hub, address: &str, listen: &[String]) -> Value {
             "queued_messages": summary.queued_messages,
             "queued_bytes": summary.queued_bytes,
             "memory_bytes": resident_bytes(),
+            "sandbox": about.sandbox.status(),
             "store": {
                 "bytes_on_disk": stats.disk_bytes,
                 "live_bytes": stats.live_bytes,
