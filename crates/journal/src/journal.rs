@@ -75,12 +75,21 @@ pub(crate) struct Segment<F> {
     pub(crate) garbage_since: Option<Duration>,
     /// Damage keeps compaction from emptying it: it stays, with what can still be read.
     pub(crate) stuck: bool,
+    /// Half a frame may stand behind its end.
+    pub(crate) ragged: bool,
 }
 
 impl<F> Segment<F> {
     /// A segment with nothing but its header.
     pub(crate) fn new(file: F, seals: Seals) -> Self {
-        Self { file: Arc::new(file), size: HEADER as u64, seals, garbage_since: None, stuck: false }
+        Self {
+            file: Arc::new(file),
+            size: HEADER as u64,
+            seals,
+            garbage_since: None,
+            stuck: false,
+            ragged: false,
+        }
     }
 }
 
@@ -326,18 +335,32 @@ impl<S: Storage> Journal<S> {
 
     /// Writes at the end of a segment; after an error that end is where it was.
     fn extend(&mut self, number: u32, bytes: &[u8]) -> Result<(), Error> {
+        self.mend(number)?;
         let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
         let mut written = 0;
         let result = write_full(&*segment.file, bytes, segment.size, &mut written);
         self.stats.bytes_written += u64::from(written);
         if let Err(error) = result {
-            // Cut the half frame, so that the next one stands in its place. Durably: in a finished segment it would be damage.
-            if segment.file.truncate(segment.size).and_then(|()| segment.file.sync()).is_err() {
-                self.poisoned = true;
-            }
+            segment.ragged = true;
+            // A full JFFS2 has no room even for this; then it is done before the next write.
+            let _ = self.mend(number);
             return Err(Error::io(Doing::Write)(error));
         }
         segment.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Cuts half a frame off, so that the next one stands in its place. Durably: in a finished segment it would be damage.
+    fn mend(&mut self, number: u32) -> Result<(), Error> {
+        let Some(segment) = self.segments.get_mut(&number).filter(|segment| segment.ragged) else {
+            return Ok(());
+        };
+        segment.file.truncate(segment.size).map_err(Error::io(Doing::Write))?;
+        if let Err(error) = segment.file.sync() {
+            self.poisoned = true;
+            return Err(Error::io(Doing::Sync)(error));
+        }
+        segment.ragged = false;
         Ok(())
     }
 
@@ -392,6 +415,9 @@ impl<S: Storage> Journal<S> {
                 Err(_) if !self.poisoned => {}
                 other => other?,
             }
+        }
+        if let Some(Active { number, .. }) = self.active {
+            self.mend(number)?;
         }
         // The frames may be durable already, the footer is not.
         let job = footer.map_or_else(|| self.start_sync(), |(number, _)| self.sync_job(Some(number)));

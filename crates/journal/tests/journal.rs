@@ -137,6 +137,25 @@ fn a_full_disk_loses_nothing() {
     journal.commit(&batch(&[Op::Put(2, vec![2; 500])])).unwrap();
 }
 
+/// A full JFFS2 cannot even cut off what a failed write has left.
+#[test]
+fn a_disk_too_full_to_be_tidied_is_tidied_later() {
+    let disk = Disk::new();
+    let mut journal = Journal::open(disk.clone(), options(false)).unwrap().0;
+    journal.commit(&batch(&[Op::Put(1, vec![1; 100])])).unwrap();
+    let before = read(&journal);
+    disk.set_faults(Faults { capacity: Some(300), truncate: true, ..Faults::default() });
+    assert!(matches!(journal.commit(&batch(&[Op::Put(2, vec![2; 500])])), Err(Error::Full)));
+    assert!(journal.commit(&batch(&[Op::Put(3, vec![3; 500])])).is_err());
+    assert_eq!(read(&journal), before);
+    disk.set_faults(Faults::default());
+    journal.commit(&batch(&[Op::Put(4, vec![4; 5])])).unwrap();
+    let after = read(&journal);
+    assert_ne!(after, before);
+    drop(journal);
+    assert_eq!(read(&Journal::open(disk, options(false)).unwrap().0), after);
+}
+
 #[test]
 fn limits_are_checked_before_anything_is_written() {
     let disk = Disk::new();
