@@ -122,6 +122,7 @@ impl<S: Storage> Journal<S> {
 
     fn begin_compaction(&mut self, victim: u32) -> Result<(), Error> {
         if self.active.as_ref().is_some_and(|active| active.number == victim) {
+            self.mend(victim)?;
             self.sync()?;
             self.active = None;
         }

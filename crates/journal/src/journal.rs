@@ -351,7 +351,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Cuts half a frame off, so that the next one stands in its place. Durably: in a finished segment it would be damage.
-    fn mend(&mut self, number: u32) -> Result<(), Error> {
+    pub(crate) fn mend(&mut self, number: u32) -> Result<(), Error> {
         let Some(segment) = self.segments.get_mut(&number).filter(|segment| segment.ragged) else {
             return Ok(());
         };
