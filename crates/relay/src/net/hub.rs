@@ -232,13 +232,22 @@ impl Hub {
                 mailbox.notice(*kind);
             }
         }
+        // What reads is answered from a store that takes no writes any more, too.
+        let durable = *self.durable.borrow();
+        if durable.failed && !outcome.needs_sync {
+            return durable.position;
+        }
         // An acknowledgement waits for nothing; everything else for the last batch that mattered.
         self.spoken.get()
     }
 
     fn sync_if_waited_for(&self) {
         let service = self.service.borrow();
-        if self.syncing.get() || service.store().durable() >= self.spoken.get() {
+        // After a sync that failed, all that follow do: asked for again and again, they would keep the thread busy for ever.
+        if self.syncing.get()
+            || self.durable.borrow().failed
+            || service.store().durable() >= self.spoken.get()
+        {
             return;
         }
         if let Some(job) = service.store().start_sync() {
