@@ -99,7 +99,10 @@ impl<S: Storage> Engine<S> {
             return Ok(Answered::Later { number, seconds });
         }
         let mut draft = self.state.draft();
-        draft.session.answered = draft.session.answered.max(number);
+        // The relay keeps no account of what it refused. Told of that number, it would think that its store went back in time.
+        if !matches!(reply, Reply::Error(_)) {
+            draft.session.answered = draft.session.answered.max(number);
+        }
         draft.set_waiting(number, None);
         let mut applied = None;
         let answered = match (row.purpose, reply) {
