@@ -1,13 +1,13 @@
 //! The two certificates of a relay (RFC 5280, RFC 8410), written by hand: they are always the same but for key and names,
 //! and a library that can write any certificate is thirty times as long.
 
+use qpc_curve::SigningKey;
 use ring::digest;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// A CA's certificate, signed with its own key.
-pub(crate) fn authority(key: &Ed25519KeyPair) -> Vec<u8> {
+pub(crate) fn authority(key: &SigningKey) -> Vec<u8> {
     let identifier = tlv(OCTET_STRING, &[&key_identifier(key)]);
     certificate(
         AUTHORITY,
@@ -23,7 +23,7 @@ pub(crate) fn authority(key: &Ed25519KeyPair) -> Vec<u8> {
 }
 
 /// A relay's certificate for these host names and IP addresses.
-pub(crate) fn relay(key: &Ed25519KeyPair, names: &BTreeSet<String>, issuer: &Ed25519KeyPair) -> Vec<u8> {
+pub(crate) fn relay(key: &SigningKey, names: &BTreeSet<String>, issuer: &SigningKey) -> Vec<u8> {
     let names: Vec<u8> = names.iter().flat_map(|name| alternative_name(name)).collect();
     let issued_with = tlv(SEQUENCE, &[&tlv(CONTEXT, &[&key_identifier(issuer)])]);
     let server_auth = [0x2b, 6, 1, 5, 5, 7, 3, 1];
@@ -42,8 +42,8 @@ pub(crate) fn relay(key: &Ed25519KeyPair, names: &BTreeSet<String>, issuer: &Ed2
 }
 
 /// The public key as certificates carry it; its hash is what a relay is known by.
-fn public_key_info(key: &Ed25519KeyPair) -> Vec<u8> {
-    tlv(SEQUENCE, &[&ED25519, &tlv(BIT_STRING, &[&[0], key.public_key().as_ref()])])
+fn public_key_info(key: &SigningKey) -> Vec<u8> {
+    tlv(SEQUENCE, &[&ED25519, &tlv(BIT_STRING, &[&[0], &key.public()])])
 }
 
 /// The same certificate as text.
@@ -85,9 +85,9 @@ const ED25519: [u8; 7] = [SEQUENCE, 5, OBJECT, 3, 0x2b, 0x65, 0x70];
 
 fn certificate(
     subject: &str,
-    key: &Ed25519KeyPair,
+    key: &SigningKey,
     issuer: &str,
-    issuer_key: &Ed25519KeyPair,
+    issuer_key: &SigningKey,
     extensions: &[Vec<u8>],
 ) -> Vec<u8> {
     // A router may make its certificate before it knows the date, and lives longer than anybody renews by hand.
@@ -108,7 +108,7 @@ fn certificate(
         ],
     );
     let signature = issuer_key.sign(&signed);
-    tlv(SEQUENCE, &[&signed, &ED25519, &tlv(BIT_STRING, &[&[0], signature.as_ref()])])
+    tlv(SEQUENCE, &[&signed, &ED25519, &tlv(BIT_STRING, &[&[0], &signature])])
 }
 
 fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
@@ -130,8 +130,8 @@ fn alternative_name(name: &str) -> Vec<u8> {
 }
 
 /// Any unique value will do (RFC 5280 section 4.2.1.2).
-fn key_identifier(key: &Ed25519KeyPair) -> [u8; 20] {
-    let hash = digest::digest(&digest::SHA256, key.public_key().as_ref());
+fn key_identifier(key: &SigningKey) -> [u8; 20] {
+    let hash = digest::digest(&digest::SHA256, &key.public());
     std::array::from_fn(|i| hash.as_ref()[i])
 }
 
@@ -166,9 +166,8 @@ mod tests {
     use std::time::Duration;
     use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-    fn key() -> Ed25519KeyPair {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap()
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&ring::rand::generate(&SystemRandom::new()).unwrap().expose())
     }
 
     /// So many that lengths take one, two and three bytes.

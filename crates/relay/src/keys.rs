@@ -10,16 +10,17 @@
 
 use crate::certificate::{authority, pem, relay, sequence};
 use crate::service::{Rng, ServiceKeys};
+use qpc_curve::{LENGTH, SigningKey};
 use qpc_proto::id::Fingerprint;
 use ring::digest;
-use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Why keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +77,12 @@ impl DataDir {
         let fingerprint = match self.fingerprint()? {
             Some(fingerprint) => fingerprint,
             None => {
-                let (key, pkcs8) = new_key()?;
+                let key = new_key()?;
                 let certificate = authority(&key);
                 self.write("ca.der", &certificate, 0o644)?;
                 self.write("ca.pem", pem(&certificate).as_bytes(), 0o644)?;
                 // Last: with it the CA is complete.
-                self.write("ca.key", &pkcs8, 0o600)?;
+                self.write("ca.key", &key.to_pkcs8(), 0o600)?;
                 self.fingerprint()?.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))?
             }
         };
@@ -92,12 +93,13 @@ impl DataDir {
         let (leaf, key) = match stored {
             (Some(leaf), Some(key)) if current => (leaf, key),
             _ => {
-                let (key, pkcs8) = new_key()?;
+                let key = new_key()?;
+                let pkcs8 = key.to_pkcs8();
                 let leaf = relay(&key, names, &self.ca_key()?);
                 self.write("relay.der", &leaf, 0o600)?;
                 self.write("relay.key", &pkcs8, 0o600)?;
                 self.write("relay.names", listed.as_bytes(), 0o600)?;
-                (leaf, pkcs8)
+                (leaf, pkcs8.to_vec())
             }
         };
         Ok(Identity {
@@ -107,8 +109,8 @@ impl DataDir {
         })
     }
 
-    fn ca_key(&self) -> Result<Ed25519KeyPair, KeyError> {
-        let key = self.read("ca.key")?.and_then(|bytes| Ed25519KeyPair::from_pkcs8(&bytes).ok());
+    fn ca_key(&self) -> Result<SigningKey, KeyError> {
+        let key = self.read("ca.key")?.and_then(|bytes| SigningKey::from_pkcs8(&bytes));
         key.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))
     }
 
@@ -172,11 +174,10 @@ pub(crate) fn local_addresses() -> Vec<std::net::IpAddr> {
     interfaces.filter_map(address).filter(useful).collect()
 }
 
-/// A key, and the same in PKCS #8.
-fn new_key() -> Result<(Ed25519KeyPair, Vec<u8>), KeyError> {
-    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::Random)?;
-    let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|_| KeyError::Random)?;
-    Ok((key, pkcs8.as_ref().to_vec()))
+fn new_key() -> Result<SigningKey, KeyError> {
+    let mut seed = Zeroizing::new([0; LENGTH]);
+    SystemRandom::new().fill(&mut *seed).map_err(|_| KeyError::Random)?;
+    Ok(SigningKey::from_seed(&seed))
 }
 
 /// Of the key in a certificate: SHA-256 of its SubjectPublicKeyInfo.

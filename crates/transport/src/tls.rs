@@ -2,20 +2,28 @@
 //!
 //! Both ends are ours, so there is nothing to negotiate: TLS 1.3, X25519, ChaCha20-Poly1305 (five times as fast as
 //! AES-GCM where the processor has no AES), Ed25519. A whole provider would bring P-256, P-384, RSA and AES-256 into
-//! every program.
+//! every program. Ciphers and hashes are ring's, the curve is [`qpc_curve`]'s.
 
-use rustls::crypto::ring::{cipher_suite, kx_group, sign};
-use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
-use rustls::{Error, SignatureScheme, quic};
+use qpc_curve::{LENGTH, verify, x25519, x25519_public};
+use ring::rand::SystemRandom;
+use rustls::crypto::ring::cipher_suite;
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, SharedSecret,
+    SupportedKxGroup, WebPkiSupportedAlgorithms,
+};
+use rustls::pki_types::{
+    AlgorithmIdentifier, InvalidSignature, PrivateKeyDer, SignatureVerificationAlgorithm, alg_id,
+};
+use rustls::sign::{Signer, SigningKey};
+use rustls::{Error, NamedGroup, PeerMisbehaved, SignatureAlgorithm, SignatureScheme, quic};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// For `rustls`.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
-        kx_groups: vec![kx_group::X25519],
+        kx_groups: vec![&X25519],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &System,
         key_provider: &System,
@@ -28,25 +36,99 @@ pub fn initial_suite() -> Option<quic::Suite> {
 }
 
 /// The signatures that certificates and handshakes may have.
-pub const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[webpki::ring::ED25519],
-    mapping: &[(SignatureScheme::ED25519, &[webpki::ring::ED25519])],
-};
+pub const SIGNATURES: WebPkiSupportedAlgorithms =
+    WebPkiSupportedAlgorithms { all: &[&Ed25519], mapping: &[(SignatureScheme::ED25519, &[&Ed25519])] };
 
 #[derive(Debug)]
 struct System;
 
 impl SecureRandom for System {
     fn fill(&self, buf: &mut [u8]) -> Result<(), GetRandomFailed> {
-        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), buf).map_err(|_| GetRandomFailed)
+        ring::rand::SecureRandom::fill(&SystemRandom::new(), buf).map_err(|_| GetRandomFailed)
     }
 }
 
 impl KeyProvider for System {
     fn load_private_key(&self, key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
-        match key {
-            PrivateKeyDer::Pkcs8(key) => sign::any_eddsa_type(&key),
-            _ => Err(Error::General("not an Ed25519 key".into())),
+        match qpc_curve::SigningKey::from_pkcs8(key.secret_der()) {
+            Some(key) => Ok(Arc::new(Ed25519Key(Arc::new(key)))),
+            None => Err(Error::General("not an Ed25519 key".into())),
         }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Ed25519Key(Arc<qpc_curve::SigningKey>);
+
+impl SigningKey for Ed25519Key {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl Signer for Ed25519Key {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.0.sign(message).to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
+}
+
+#[derive(Debug)]
+struct Ed25519;
+
+impl SignatureVerificationAlgorithm for Ed25519 {
+    fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        verify(key, message, signature).then_some(()).ok_or(InvalidSignature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ED25519
+    }
+}
+
+#[derive(Debug)]
+struct X25519;
+
+impl SupportedKxGroup for X25519 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let mut secret = Zeroizing::new([0; LENGTH]);
+        System.fill(&mut *secret)?;
+        Ok(Box::new(KeyExchange { public: x25519_public(&secret), secret }))
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::X25519
+    }
+}
+
+struct KeyExchange {
+    secret: Zeroizing<[u8; LENGTH]>,
+    public: [u8; LENGTH],
+}
+
+impl ActiveKeyExchange for KeyExchange {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let shared = peer.try_into().ok().and_then(|peer| x25519(&self.secret, peer));
+        let shared = shared.ok_or(PeerMisbehaved::InvalidKeyShare)?;
+        Ok(SharedSecret::from(shared.as_slice()))
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::X25519
     }
 }

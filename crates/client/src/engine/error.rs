@@ -2,9 +2,7 @@ use qpc_proto::id::{ConversationId, DeviceId, UserName};
 use qpc_proto::wire::DecodeError;
 use thiserror::Error;
 
-use crate::mls::{
-    CodecError, CredentialError, DeltaError, KeyError, RandomnessError, StorageError, TreeError,
-};
+use crate::mls::{CodecError, CredentialError, DeltaError, RandomnessError, StorageError, TreeError};
 
 /// Why the engine did not do what it was asked.
 #[derive(Debug, Error)]
@@ -78,9 +76,6 @@ pub enum Unreadable {
     /// An MLS value.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// A key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// A patch of an MLS value, or a row's key.
     #[error("a row does not fit the others")]
     Inconsistent,
@@ -112,12 +107,6 @@ impl From<CodecError> for EngineError {
 
 impl From<DecodeError> for EngineError {
     fn from(error: DecodeError) -> Self {
-        Self::Unreadable(error.into())
-    }
-}
-
-impl From<KeyError> for EngineError {
-    fn from(error: KeyError) -> Self {
         Self::Unreadable(error.into())
     }
 }

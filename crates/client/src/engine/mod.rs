@@ -197,7 +197,7 @@ impl<S: Storage> Engine<S> {
     pub fn open(journal: Journal<S>, entropy: Arc<dyn Entropy>) -> Result<Self, EngineError> {
         let row = Journal::get(&journal, &[ACCOUNT])?.ok_or(EngineError::NoAccount)?;
         let row = AccountRow::decode(&row)?;
-        let device = DeviceSecret::from_bytes(&row.device_seed)?;
+        let device = DeviceSecret::from_bytes(&row.device_seed);
         let account = new_account(row.certificate, &device)?;
         Self::with(journal, entropy, account, device)
     }

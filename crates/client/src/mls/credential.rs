@@ -7,39 +7,39 @@
 use openmls::credentials::{BasicCredential, Credential, CredentialType, CredentialWithKey};
 use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
+use qpc_curve::{LENGTH, SigningKey};
 use qpc_proto::id::{DeviceId, PublicKey, UserName};
 use qpc_proto::message::{DeviceCertificate, Signature};
 use qpc_proto::signing;
 use qpc_proto::wire::Message;
 use ring::digest;
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::crypto::{Entropy, RandomnessError};
 
 /// The secret of an account's identity key.
-pub struct IdentitySecret(SigningSecret);
+pub struct IdentitySecret(SigningKey);
 
 impl IdentitySecret {
     /// A new identity.
     pub fn generate(entropy: &dyn Entropy) -> Result<Self, RandomnessError> {
-        SigningSecret::generate(entropy).map(Self)
+        generate(entropy).map(Self)
     }
 
     /// The identity with these secret bytes.
-    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
-        SigningSecret::from_seed(Zeroizing::new(*bytes)).map(Self)
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(SigningKey::from_seed(bytes))
     }
 
     /// The secret bytes, for sealing.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0.seed
+        self.0.seed()
     }
 
     /// The identity key.
     pub fn public(&self) -> PublicKey {
-        self.0.public()
+        PublicKey(self.0.public())
     }
 
     /// A signature by the identity key.
@@ -59,17 +59,17 @@ impl IdentitySecret {
 }
 
 /// The secrets of a device.
-pub struct DeviceSecret(SigningSecret);
+pub struct DeviceSecret(SigningKey);
 
 impl DeviceSecret {
     /// A new device.
     pub fn generate(entropy: &dyn Entropy) -> Result<Self, RandomnessError> {
-        SigningSecret::generate(entropy).map(Self)
+        generate(entropy).map(Self)
     }
 
     /// The device key.
     pub fn device_key(&self) -> PublicKey {
-        self.0.public()
+        PublicKey(self.0.public())
     }
 
     /// The statement that this device belongs to the account.
@@ -82,12 +82,12 @@ impl DeviceSecret {
         self.0.sign(&signing::session(exporter, &self.device_key()))
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
-        SigningSecret::from_seed(Zeroizing::new(*bytes)).map(Self)
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(SigningKey::from_seed(bytes))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0.seed
+        self.0.seed()
     }
 }
 
@@ -134,13 +134,11 @@ pub(crate) fn verify(
     if certificate.device_key.0 != signature_key {
         return Err(CredentialError::OtherKey);
     }
-    UnparsedPublicKey::new(&ED25519, certificate.identity_key.0)
-        .verify(
-            &signing::device_certificate(&certificate.user, &certificate.device_key),
-            &certificate.signature,
-        )
-        .map_err(|_| CredentialError::Signature)?;
-    Ok(certificate)
+    let signed = signing::device_certificate(&certificate.user, &certificate.device_key);
+    match qpc_curve::verify(&certificate.identity_key.0, &signed, &certificate.signature) {
+        true => Ok(certificate),
+        false => Err(CredentialError::Signature),
+    }
 }
 
 /// Why a leaf is not who it says it is.
@@ -160,39 +158,10 @@ pub enum CredentialError {
     Type,
 }
 
-/// Bytes are not an Ed25519 seed.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("stored key bytes are not a signature key")]
-pub struct KeyError;
-
-struct SigningSecret {
-    seed: Zeroizing<[u8; 32]>,
-    pair: Ed25519KeyPair,
-}
-
-impl SigningSecret {
-    fn generate(entropy: &dyn Entropy) -> Result<Self, RandomnessError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        entropy.fill(&mut *seed)?;
-        Self::from_seed(seed).map_err(|_| RandomnessError)
-    }
-
-    fn from_seed(seed: Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError)?;
-        Ok(Self { seed, pair })
-    }
-
-    fn public(&self) -> PublicKey {
-        let mut key = [0; 32];
-        key.copy_from_slice(self.pair.public_key().as_ref());
-        PublicKey(key)
-    }
-
-    fn sign(&self, message: &[u8]) -> Signature {
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.pair.sign(message).as_ref());
-        signature
-    }
+fn generate(entropy: &dyn Entropy) -> Result<SigningKey, RandomnessError> {
+    let mut seed = Zeroizing::new([0; LENGTH]);
+    entropy.fill(&mut *seed)?;
+    Ok(SigningKey::from_seed(&seed))
 }
 
 #[cfg(test)]
@@ -231,10 +200,10 @@ mod tests {
     #[test]
     fn keys_survive_sealing() {
         let identity = IdentitySecret::generate(&SystemEntropy::new()).unwrap();
-        let again = IdentitySecret::from_bytes(identity.as_bytes()).unwrap();
+        let again = IdentitySecret::from_bytes(identity.as_bytes());
         assert_eq!(again.public(), identity.public());
         let device = DeviceSecret::generate(&SystemEntropy::new()).unwrap();
-        let again = DeviceSecret::from_bytes(device.as_bytes()).unwrap();
+        let again = DeviceSecret::from_bytes(device.as_bytes());
         assert_eq!(device_id(&again.device_key()), device_id(&device.device_key()));
     }
 }

@@ -1,10 +1,9 @@
 //! HPKE (RFC 9180) in base mode for the one suite we use: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256,
 //! ChaCha20-Poly1305.
 //!
-//! Single shot only: MLS seals one plaintext, or exports one secret, per encapsulation. X25519 with a stored private
-//! key is what ring does not offer; the group arithmetic is curve25519-dalek's, which OPAQUE brings along anyway.
+//! Single shot only: MLS seals one plaintext, or exports one secret, per encapsulation.
 
-use curve25519_dalek::MontgomeryPoint;
+use qpc_curve::{x25519, x25519_public};
 use ring::hmac;
 use zeroize::Zeroizing;
 
@@ -17,7 +16,7 @@ pub(crate) type Secret = Zeroizing<[u8; LENGTH]>;
 pub(crate) fn derive_key_pair(ikm: &[u8]) -> (Secret, [u8; LENGTH]) {
     let prk = labeled_extract(&KEM_SUITE, b"", b"dkp_prk", ikm);
     let secret = labeled_expand_key(&KEM_SUITE, &prk, b"sk", b"");
-    let public = MontgomeryPoint::mul_base_clamped(*secret).to_bytes();
+    let public = x25519_public(&secret);
     (secret, public)
 }
 
@@ -31,7 +30,7 @@ impl Context {
     /// `SetupBaseS` with the given ephemeral secret; also the encapsulated key. `None` for a degenerate `pk_r`.
     pub(crate) fn sender(pk_r: &[u8], info: &[u8], ephemeral: &Secret) -> Option<(Self, [u8; LENGTH])> {
         let pk_r: [u8; LENGTH] = pk_r.try_into().ok()?;
-        let enc = MontgomeryPoint::mul_base_clamped(**ephemeral).to_bytes();
+        let enc = x25519_public(ephemeral);
         let shared = shared_secret(ephemeral, &pk_r, &enc, &pk_r)?;
         Some((Self::new(&shared, info), enc))
     }
@@ -40,7 +39,7 @@ impl Context {
     pub(crate) fn receiver(enc: &[u8], sk_r: &[u8], info: &[u8]) -> Option<Self> {
         let enc: [u8; LENGTH] = enc.try_into().ok()?;
         let sk_r = Zeroizing::new(<[u8; LENGTH]>::try_from(sk_r).ok()?);
-        let pk_r = MontgomeryPoint::mul_base_clamped(*sk_r).to_bytes();
+        let pk_r = x25519_public(&sk_r);
         let shared = shared_secret(&sk_r, &enc, &enc, &pk_r)?;
         Some(Self::new(&shared, info))
     }
@@ -90,11 +89,7 @@ fn shared_secret(
     enc: &[u8; LENGTH],
     pk_r: &[u8; LENGTH],
 ) -> Option<Secret> {
-    let dh = Zeroizing::new(MontgomeryPoint(*peer).mul_clamped(**secret).to_bytes());
-    // Every bit is looked at before the branch, and the branch only happens for a key no honest peer has.
-    if dh.iter().fold(0, |all, byte| all | byte) == 0 {
-        return None;
-    }
+    let dh = x25519(secret, peer)?;
     let prk = labeled_extract(&KEM_SUITE, b"", b"eae_prk", &*dh);
     Some(labeled_expand_key(&KEM_SUITE, &prk, b"shared_secret", &[*enc, *pk_r].concat()))
 }

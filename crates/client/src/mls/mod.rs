@@ -15,7 +15,7 @@ mod storage;
 pub(crate) mod tree;
 
 pub use codec::CodecError;
-pub use credential::{CredentialError, DeviceSecret, IdentitySecret, KeyError, device_id};
+pub use credential::{CredentialError, DeviceSecret, IdentitySecret, device_id};
 pub use crypto::{Entropy, RandomnessError, SystemEntropy};
 
 pub(crate) use crypto::{CIPHERSUITE, Crypto};

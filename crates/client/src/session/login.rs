@@ -134,7 +134,7 @@ impl Client {
             .key(IDENTITY)?
             .open(user.as_str().as_bytes(), &account.sealed_identity)
             .ok_or(Error::Protocol)?;
-        let identity = IdentitySecret::from_bytes(&secret).map_err(|_| Error::Protocol)?;
+        let identity = IdentitySecret::from_bytes(&secret);
         if identity.public() != account.identity_key {
             return Err(Error::Protocol);
         }

@@ -20,7 +20,7 @@ use qpc_proto::message::{
 };
 use qpc_proto::signing::{self, Exporter};
 use qpc_proto::wire::{List, Message};
-use ring::{digest, hmac, signature};
+use ring::{digest, hmac};
 use sha2::Sha512;
 use std::cell::OnceCell;
 use zeroize::Zeroizing;
@@ -289,7 +289,7 @@ pub(super) fn invite_key(code: &str) -> Vec<u8> {
 
 /// Whether a signature over `message` is by `key`.
 pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
-    signature::UnparsedPublicKey::new(&signature::ED25519, &key.0).verify(message, signature).is_ok()
+    qpc_curve::verify(&key.0, message, signature)
 }
 
 /// A device signs over the connection's exporter and its own key.

@@ -5,6 +5,7 @@ use opaque_ke::{
     ClientLogin, ClientLoginFinishParameters, ClientRegistration, ClientRegistrationFinishParameters,
     CredentialResponse, Identifiers, RegistrationResponse,
 };
+use qpc_curve::SigningKey;
 use qpc_journal::Options;
 use qpc_journal::fault::Disk;
 use qpc_proto::id::{ConversationId, DeviceId, PublicKey, UserName};
@@ -15,7 +16,6 @@ use qpc_relay::service::{Caller, Now, Origin, Outcome, Policy, Service, ServiceK
 use qpc_relay::store::JournalStore;
 use rand_core::{OsRng, RngCore};
 use ring::digest;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -451,11 +451,11 @@ fn identifiers(name: &str) -> Identifiers<'_> {
 }
 
 fn public(seed: &[u8; 32]) -> PublicKey {
-    PublicKey(Ed25519KeyPair::from_seed_unchecked(seed).unwrap().public_key().as_ref().try_into().unwrap())
+    PublicKey(SigningKey::from_seed(seed).public())
 }
 
 fn sign(seed: &[u8; 32], message: &[u8]) -> Signature {
-    Ed25519KeyPair::from_seed_unchecked(seed).unwrap().sign(message).as_ref().try_into().unwrap()
+    SigningKey::from_seed(seed).sign(message)
 }
 
 pub(crate) fn random() -> [u8; 32] {
