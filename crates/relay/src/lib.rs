@@ -22,3 +22,4 @@ mod self_test;
 pub mod service;
 mod status;
 pub mod store;
+mod tasks;

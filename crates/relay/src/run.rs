@@ -11,6 +11,7 @@ use crate::net::hub::Hub;
 use crate::sandbox::Sandbox;
 use crate::service::{Origin, Rng, Service};
 use crate::store::{JournalStore, StoreError};
+use crate::tasks::spawn;
 use crate::{logger, status};
 use qpc_journal::{Directory, Options};
 use quinn::Endpoint;
@@ -21,8 +22,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{interval, sleep, timeout};
 
 /// Why the relay does not run.
@@ -49,9 +50,9 @@ pub(crate) enum RunError {
 /// Runs until it is told to stop. `announce` is given the address once the relay listens.
 pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) -> Result<(), RunError> {
     logger::install(config.log_level);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
-    LocalSet::new().block_on(&runtime, serve(config, data, announce))
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build_local(LocalOptions::default()).map_err(RunError::Start)?;
+    runtime.block_on(serve(config, data, announce))
 }
 
 async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) -> Result<(), RunError> {
@@ -64,7 +65,7 @@ async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) 
     let (hub, results) = Hub::new(service, clock).map_err(RunError::Start)?;
     {
         let hub = Rc::clone(&hub);
-        spawn_local(async move { hub.run_syncs(results).await });
+        spawn(async move { hub.run_syncs(results).await });
     }
 
     let bounds = NetBounds::default();
@@ -79,7 +80,7 @@ async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) 
             (Err(_), Some(v4)) if config.listen.is_empty() => listen(v4, &identity, &bounds, &secret),
             (endpoint, _) => endpoint,
         }?;
-        spawn_local(Rc::clone(&listeners).serve(endpoint.clone()));
+        spawn(Rc::clone(&listeners).serve(endpoint.clone()));
         endpoints.push(endpoint);
     }
     let bound: Vec<SocketAddr> = endpoints.iter().filter_map(|endpoint| endpoint.local_addr().ok()).collect();
@@ -93,9 +94,9 @@ async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) 
 
     let socket = data.path(control::SOCKET);
     let door = control::listen(&socket).map_err(|source| RunError::File { path: socket.clone(), source })?;
-    spawn_local(control::serve(door, Rc::clone(&hub), Rc::clone(&about)));
+    spawn(control::serve(door, Rc::clone(&hub), Rc::clone(&about)));
     if let Some(file) = config.metrics_file.clone() {
-        spawn_local(write_metrics(Rc::clone(&hub), Rc::clone(&about), file, config.metrics_interval));
+        spawn(write_metrics(Rc::clone(&hub), Rc::clone(&about), file, config.metrics_interval));
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Start)?;

@@ -4,6 +4,7 @@ use super::hub::Hub;
 use super::session;
 use crate::bounds::{Bucket, NetBounds};
 use crate::keys::Identity;
+use crate::tasks::spawn;
 use qpc_proto::ALPN;
 use qpc_transport::{socket, tls};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -18,7 +19,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 /// Why the relay cannot listen.
@@ -76,8 +76,7 @@ impl Listeners {
         }
         self.half_open.set(half_open + 1);
         let listeners = Rc::clone(self);
-        // Each connection is a task of its own: one that panics takes nobody along.
-        spawn_local(async move {
+        spawn(async move {
             let handshake = Counted::new(&listeners.half_open);
             let connected =
                 timeout(listeners.bounds.handshake_time, async { incoming.accept()?.await }).await;

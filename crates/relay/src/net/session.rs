@@ -7,6 +7,7 @@
 use super::endpoint::{Listeners, close};
 use super::hub::{Durable, Hub, Mailbox};
 use crate::service::Caller;
+use crate::tasks::spawn;
 use qpc_journal::Position;
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::DeviceId;
@@ -20,7 +21,6 @@ use quinn::{Connection, RecvStream, SendStream};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 /// An answer on its way.
@@ -62,14 +62,14 @@ pub(super) async fn serve(listeners: &Rc<Listeners>, connection: Connection) {
         let (answers, queue) = mpsc::channel(MAX_PIPELINE);
         let gate = {
             let (shared, connection) = (Rc::clone(&shared), connection.clone());
-            spawn_local(async move {
+            spawn(async move {
                 tokio::time::sleep(login_time).await;
                 if !shared.caller.borrow().authenticated() {
                     close(&connection, ErrorCode::NotAuthenticated, "log in sooner");
                 }
             })
         };
-        let bulk = spawn_local(accept_bulk(Rc::clone(listeners), connection.clone(), Rc::clone(&shared)));
+        let bulk = spawn(accept_bulk(Rc::clone(listeners), connection.clone(), Rc::clone(&shared)));
         tokio::select! {
             () = read(hub, &connection, recv, &shared, answers) => {}
             () = write(hub, &connection, send, &shared, queue) => {}
@@ -237,7 +237,7 @@ async fn accept_bulk(listeners: Rc<Listeners>, connection: Connection, shared: R
         // A place for each request that is held in memory, of all connections; others wait in the network.
         let Ok(place) = std::sync::Arc::clone(&listeners.bulk).acquire_owned().await else { return };
         let (listeners, connection, shared) = (Rc::clone(&listeners), connection.clone(), Rc::clone(&shared));
-        spawn_local(async move {
+        spawn(async move {
             let done =
                 timeout(listeners.bounds.login_time, serve_bulk(&listeners.hub, &shared, send, recv)).await;
             if !matches!(done, Ok(true)) {
