@@ -8,7 +8,7 @@ use qpc_journal::{Batch, Journal, Options, QueueId};
 const KIB: usize = 1024;
 /// A frame with one message for one queue, without the message; the start of a segment (`qpc_journal::format`).
 const FRAME: u64 = 32 + 23 + 4;
-const HEADERS: u64 = 88;
+const HEADERS: u64 = 104;
 
 fn main() {
     println!("{:58} {:>10}", "journal", "bytes");

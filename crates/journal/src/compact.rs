@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::batch::QueueId;
 use crate::error::{Doing, Error, Part};
-use crate::format::{HEADER, Places, Record, Records, Summary, stored_len};
-use crate::index::Slot;
-use crate::journal::{Journal, Purpose, segment_name};
+use crate::format::{Body, HEADER, Item, Places, Record};
+use crate::index::{QueueStat, Slot};
+use crate::journal::{Journal, Purpose, record_size, segment_name};
 use crate::scan;
 use crate::storage::Storage;
 
@@ -28,9 +29,17 @@ pub struct Maintenance {
 #[derive(Debug)]
 pub(crate) struct Compaction {
     victim: u32,
-    summary: Summary,
-    /// Where in the summary the next frame to look at is.
-    at: usize,
+    /// What may have to be carried on, last first.
+    rest: Vec<Cargo>,
+}
+
+/// Something to be carried on if it still matters when its turn comes.
+#[derive(Debug)]
+enum Cargo {
+    Value { key: Box<[u8]>, body: Body },
+    Delete { key: Box<[u8]> },
+    Entry { body: Body, places: Vec<(QueueId, u64)> },
+    Range { queue: QueueId },
 }
 
 impl<S: Storage> Journal<S> {
@@ -126,22 +135,47 @@ impl<S: Storage> Journal<S> {
             self.sync()?;
             self.active = None;
         }
-        if let Some(segment) = self.segments.get(&victim) {
-            let found = scan::finished(&*segment.file, segment.size, &segment.seals, 0)?;
-            self.compaction = Some(Compaction { victim, summary: found.summary, at: 0 });
+        let Some(segment) = self.segments.get(&victim) else { return Ok(()) };
+        let found = scan::finished(&*segment.file, segment.size, &segment.seals, 0)?;
+        let mut rest = Vec::new();
+        let mut ranges = BTreeSet::new();
+        let mut entries = Vec::new();
+        for item in found.summary.items() {
+            match item {
+                Item::Value { key, body } => rest.push(Cargo::Value { key: key.into(), body }),
+                Item::Delete { key } => rest.push(Cargo::Delete { key: key.into() }),
+                Item::Run { queue, first, bodies } => {
+                    let numbered = (first..).zip(bodies.iter());
+                    entries.extend(
+                        numbered
+                            .filter(|&(seq, body)| is_at(self.index.entry(queue, seq), victim, body))
+                            .map(|(seq, body)| (body, queue, seq)),
+                    );
+                }
+                Item::Holds { queue, .. } | Item::Drop { queue } => drop(ranges.insert(queue)),
+            }
         }
+        // One body may be in many queues.
+        entries.sort_unstable();
+        rest.extend(entries.chunk_by(|a, b| a.0 == b.0).map(|entries| Cargo::Entry {
+            body: entries[0].0,
+            places: entries.iter().map(|&(_, queue, seq)| (queue, seq)).collect(),
+        }));
+        rest.extend(ranges.into_iter().map(|queue| Cargo::Range { queue }));
+        rest.reverse();
+        self.compaction = Some(Compaction { victim, rest });
         Ok(())
     }
 
     fn step(&mut self, budget: u64, done: &mut Maintenance) -> Result<(), Error> {
         let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
         let victim = compaction.victim;
-        while let Some((bodies_at, records, next)) = compaction.summary.frame(compaction.at) {
+        while !compaction.rest.is_empty() {
             if done.copied >= budget {
                 self.compaction = Some(compaction);
                 return Ok(());
             }
-            match self.carry(victim, records, bodies_at) {
+            match self.carry(victim, &mut compaction.rest, budget - done.copied) {
                 Ok(copied) => done.copied += copied,
                 Err(Error::Corrupt { .. }) => {
                     self.give_up(victim);
@@ -152,7 +186,6 @@ impl<S: Storage> Journal<S> {
                     return Err(error);
                 }
             }
-            compaction.at = next;
         }
         if self.index.usage(victim).live > 0 {
             // A frame that could be read when the journal was opened cannot be read any more; its bodies may.
@@ -179,57 +212,63 @@ impl<S: Storage> Journal<S> {
         }
     }
 
-    /// Appends what still matters of one frame; how many bytes that were.
-    fn carry(&mut self, victim: u32, records: Records, bodies_at: u32) -> Result<u64, Error> {
+    /// Appends the next of what still matters, as one frame; how many bytes that were.
+    fn carry(&mut self, victim: u32, rest: &mut Vec<Cargo>, budget: u64) -> Result<u64, Error> {
         let older = self.segments.range(..victim).next().is_some();
-        let mut queues = BTreeSet::new();
         let mut kept: Vec<(Record, Option<Vec<u8>>)> = Vec::new();
-        let mut next_body = bodies_at;
-        for record in records {
-            let offset = next_body;
-            next_body +=
-                record.body_len().map_or(0, |len| stored_len(len, self.options.key.is_some()) as u32);
-            let here = |slot: Option<Slot>| slot.is_some_and(|s| s.segment == victim && s.offset == offset);
-            match record {
-                Record::Put { key, len } if here(self.index.value(key)) => {
-                    kept.push((record, Some(self.body(victim, offset, len, Part::Value)?)));
+        let mut left = rest.len();
+        let mut size = 0;
+        while let Some(cargo) = left.checked_sub(1).and_then(|at| rest.get(at)) {
+            if size >= FRAME.min(budget) {
+                break;
+            }
+            left -= 1;
+            let record = match cargo {
+                Cargo::Value { key, body } if is_at(self.index.value(key), victim, *body) => {
+                    let value = self.body(victim, *body, Part::Value)?;
+                    (Record::Put { key, len: body.1 }, Some(value))
                 }
-                Record::Place { at, len } => {
-                    let at: Places =
-                        at.iter().filter(|&(queue, seq)| here(self.index.entry(queue, seq))).collect();
-                    if at.len() > 0 {
-                        let body = self.body(victim, offset, len, Part::Entry)?;
-                        kept.push((Record::Place { at, len }, Some(body)));
+                Cargo::Delete { key } if older && !self.contains(key) => (Record::Delete { key }, None),
+                Cargo::Entry { body, places } => {
+                    let still = |&(queue, seq): &(_, _)| is_at(self.index.entry(queue, seq), victim, *body);
+                    let at: Places = places.iter().copied().filter(still).collect();
+                    if at.len() == 0 {
+                        continue;
+                    }
+                    let entry = self.body(victim, *body, Part::Entry)?;
+                    (Record::Place { at, len: body.1 }, Some(entry))
+                }
+                // Where a later segment has said the range again, that counts.
+                Cargo::Range { queue } if self.index.range_segment(*queue) <= victim => {
+                    match self.index.queue(*queue) {
+                        // Said again even where nothing is older: an empty queue keeps its numbers by this alone.
+                        Some(QueueStat { first_seq, next_seq, .. }) => {
+                            (Record::Holds { queue: *queue, first: first_seq, next: next_seq }, None)
+                        }
+                        None if older => (Record::Drop { queue: *queue }, None),
+                        None => continue,
                     }
                 }
-                Record::Delete { key } if older && !self.contains(key) => kept.push((record, None)),
-                // Where a later segment has said the range again, that counts.
-                Record::Holds { queue, .. } | Record::Drop { queue }
-                    if self.index.range_segment(queue) <= victim =>
-                {
-                    queues.insert(queue);
-                }
-                _ => {}
-            }
-        }
-        for queue in queues {
-            match self.index.queue(queue) {
-                // Said again even where nothing is older: an empty queue keeps its numbers by this alone.
-                Some(stat) => {
-                    let holds = Record::Holds { queue, first: stat.first_seq, next: stat.next_seq };
-                    kept.push((holds, None));
-                }
-                None if older => kept.push((Record::Drop { queue }, None)),
-                None => {}
-            }
+                _ => continue,
+            };
+            size += record_size(&record.0) + record.1.as_ref().map_or(0, |body| body.len()) as u64;
+            kept.push(record);
         }
         let before = self.stats.bytes_compacted;
-        let parts: Vec<_> = kept.iter().map(|(r, body)| (r.clone(), body.as_deref())).collect();
+        let parts: Vec<_> = kept.iter().map(|(record, body)| (record.clone(), body.as_deref())).collect();
         self.write(&parts, Purpose::Compact)?;
+        rest.truncate(left);
         Ok(self.stats.bytes_compacted - before)
     }
 
-    fn body(&self, segment: u32, offset: u32, len: u32, part: Part) -> Result<Vec<u8>, Error> {
+    fn body(&self, segment: u32, (offset, len): Body, part: Part) -> Result<Vec<u8>, Error> {
         self.load(Slot { segment, offset, len }, part)
     }
 }
+
+fn is_at(slot: Option<Slot>, segment: u32, (offset, _): Body) -> bool {
+    slot.is_some_and(|slot| slot.segment == segment && slot.offset == offset)
+}
+
+/// What is carried on goes into frames of about this size: few enough bytes at a time, and few headers.
+const FRAME: u64 = 4096;

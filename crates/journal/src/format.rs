@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segment   = header header frame* footer?
-//! header    = "qpcj" format:u16 schema:u16 number:u32 flags:u32 seed:16 check:8 crc:u32                      44 bytes
+//! header    = "qpcj" format:u16 schema:u16 number:u32 flags:u32 seed:16 check:8 after:u64 crc:u32            52 bytes
 //! frame     = mark:4 meta_len:u32 bodies_len:u32 serial:u64 durable:u64 crc:u32 meta bodies                  32 + n bytes
 //! meta      = op*                     sealed: nonce:12 ciphertext tag:16
 //! op        = 1 key_len:u16 key body_len:u32                    put
@@ -12,17 +12,24 @@
 //!           | 5 queue:u64                                       drop a queue
 //! bodies    = (body crc:u32)*         in the order of the ops that have one; sealed: nonce:12 ciphertext tag:16 crc:u32
 //! footer    = summary len:u32 crc:u32 mark:4                    len is the summary's
-//! summary   = last:u64 (bodies_at:u32 meta_len:u32 op*)*        one for each frame; sealed: nonce:12 ciphertext tag:16
+//! summary   = last:u64 written:u64 item*                        sealed: nonce:12 ciphertext tag:16
+//! item      = 1 key_len:u16 key body                            a key has this value
+//!           | 2 key_len:u16 key                                 a key was deleted
+//!           | 3 queue:u64 seq:u64 count:u32 body*count          entries of a queue, numbered from seq
+//!           | 4 queue:u64 first:u64 next:u64                    as in a frame
+//!           | 5 queue:u64                                       as in a frame
+//! body      = at:u32 len:u32                                    where in the segment; the length before sealing
 //! ```
 //!
-//! The header stands there twice, so that one bad byte does not cost the segment. `flags` bit 0 says sealed; `seed` is random,
-//! `check` tells a wrong key from damage. CRCs are CRC-32 (IEEE): the header's over the 40 bytes before it; all others over the
-//! seed and then a frame's 28 bytes before it and the stored `meta`, a body's stored bytes, or a stored `summary` and `len`. `mark` is
-//! the first four bytes of the seed. Thus nobody who does not know the seed can send a body in which a frame would be found, and
-//! what an earlier file left on the disk is not taken for this one's. `serial` counts batches from 1 without gaps; `durable` is the serial
-//! up to which an fdatasync had returned when the frame was written. Sequence numbers are explicit, so a frame means the same
-//! wherever compaction puts it. A footer says what all frames of a finished segment say, for opening; `last` is the last frame's
-//! serial, `bodies_at` is where in the segment a frame's bodies begin.
+//! The header stands there twice, so that one bad byte does not cost the segment. `flags` bit 0 says sealed; `seed` is random, `check` tells
+//! a wrong key from damage; `after` is the serial of the last batch before the segment, up to which all was durable. CRCs are CRC-32
+//! (IEEE): the header's over the 48 bytes before it; all others over the seed and then a frame's 28 bytes before it and the stored
+//! `meta`, a body's stored bytes, or a stored `summary` and `len`. `mark` is the first four bytes of the seed. Thus nobody who does not know
+//! the seed can send a body in which a frame would be found, and what an earlier file left on the disk is not taken for this one's. `serial`
+//! counts batches from 1 without gaps; `durable` is the serial up to which an fdatasync had returned when the frame was written.
+//! Sequence numbers are explicit, so a frame means the same wherever compaction puts it. A footer says, for opening, what was left of all
+//! frames of a segment when it was finished: what they stored and a later one deleted again is not in it. `last` is the last frame's
+//! serial, `written` the weight of all that they stored.
 
 use std::borrow::Cow;
 
@@ -35,7 +42,7 @@ pub const FORMAT: u16 = 1;
 
 /// Both copies of the header.
 pub(crate) const HEADER: usize = 2 * COPY;
-const COPY: usize = 44;
+const COPY: usize = 52;
 pub(crate) const PRELUDE: usize = 32;
 pub(crate) const CRC: usize = 4;
 const MAGIC: [u8; 4] = *b"qpcj";
@@ -77,6 +84,8 @@ pub(crate) struct Header {
     pub(crate) sealed: bool,
     pub(crate) seed: Seed,
     pub(crate) check: [u8; 8],
+    /// The serial of the last batch before the segment.
+    pub(crate) after: u64,
 }
 
 impl Header {
@@ -89,8 +98,9 @@ impl Header {
         out[12..16].copy_from_slice(&u32::from(self.sealed).to_be_bytes());
         out[16..32].copy_from_slice(&self.seed.0);
         out[32..40].copy_from_slice(&self.check);
-        let crc = crc32fast::hash(&out[..40]);
-        out[40..].copy_from_slice(&crc.to_be_bytes());
+        out[40..48].copy_from_slice(&self.after.to_be_bytes());
+        let crc = crc32fast::hash(&out[..48]);
+        out[48..].copy_from_slice(&crc.to_be_bytes());
         let mut twice = [0; HEADER];
         twice[..COPY].copy_from_slice(&out);
         twice[COPY..].copy_from_slice(&out);
@@ -115,6 +125,7 @@ impl Header {
             sealed: read.u32()? & SEALED != 0,
             seed: Seed(read.array()?),
             check: read.array()?,
+            after: read.u64()?,
         })
     }
 }
@@ -220,31 +231,39 @@ impl Record<'_> {
     }
 
     fn encode_into(&self, out: &mut Vec<u8>) {
-        let key = |tag: u8, key: &[u8], out: &mut Vec<u8>| {
-            out.push(tag);
-            out.extend((key.len() as u16).to_be_bytes());
-            out.extend(key);
-        };
-        let numbers = |tag: u8, numbers: &[u64], out: &mut Vec<u8>| {
-            out.push(tag);
-            numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
-        };
         match self {
-            Self::Put { key: name, len } => {
-                key(1, name, out);
+            Self::Put { key, len } => {
+                put_key(PUT, key, out);
                 out.extend(len.to_be_bytes());
             }
-            Self::Delete { key: name } => key(2, name, out),
+            Self::Delete { key } => put_key(DELETE, key, out),
             Self::Place { at, len } => {
-                out.push(3);
+                out.push(PLACES);
                 out.extend((at.len() as u16).to_be_bytes());
                 out.extend(&*at.0);
                 out.extend(len.to_be_bytes());
             }
-            Self::Drop { queue } => numbers(5, &[queue.0], out),
-            Self::Holds { queue, first, next } => numbers(4, &[queue.0, *first, *next], out),
+            Self::Drop { queue } => put_numbers(DROP, &[queue.0], out),
+            Self::Holds { queue, first, next } => put_numbers(HOLDS, &[queue.0, *first, *next], out),
         }
     }
+}
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const PLACES: u8 = 3;
+const HOLDS: u8 = 4;
+const DROP: u8 = 5;
+
+fn put_key(tag: u8, key: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend((key.len() as u16).to_be_bytes());
+    out.extend(key);
+}
+
+fn put_numbers(tag: u8, numbers: &[u64], out: &mut Vec<u8>) {
+    out.push(tag);
+    numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
 }
 
 /// The operations of a frame, read from its metadata; ends early where that is not well-formed.
@@ -263,17 +282,17 @@ impl<'a> Records<'a> {
 
     fn read(read: &mut Reader<'a>) -> Option<Record<'a>> {
         Some(match read.u8()? {
-            1 => Record::Put { key: read.key()?, len: read.body_len()? },
-            2 => Record::Delete { key: read.key()? },
-            3 => {
+            PUT => Record::Put { key: read.key()?, len: read.body_len()? },
+            DELETE => Record::Delete { key: read.key()? },
+            PLACES => {
                 let count = usize::from(read.u16()?);
                 if count > MAX_QUEUES_PER_PUSH {
                     return None;
                 }
                 Record::Place { at: Places(Cow::Borrowed(read.take(count * PLACE)?)), len: read.body_len()? }
             }
-            5 => Record::Drop { queue: QueueId(read.u64()?) },
-            4 => Record::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
+            DROP => Record::Drop { queue: QueueId(read.u64()?) },
+            HOLDS => Record::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
             _ => return None,
         })
     }
@@ -304,7 +323,6 @@ pub(crate) type Part<'a> = (Record<'a>, Option<&'a [u8]>);
 /// A frame ready to be written, and where in the segment each body begins.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) bodies_at: u32,
     pub(crate) bodies: Vec<u32>,
 }
 
@@ -336,7 +354,7 @@ impl Frame {
         let crc = seed.crc(&[&head, &bytes[PRELUDE..PRELUDE + meta_len]]);
         bytes[..PRELUDE - CRC].copy_from_slice(&head);
         bytes[PRELUDE - CRC..PRELUDE].copy_from_slice(&crc.to_be_bytes());
-        Ok(Self { bytes, bodies_at: base + (PRELUDE + meta_len) as u32, bodies: places })
+        Ok(Self { bytes, bodies: places })
     }
 }
 
@@ -347,50 +365,151 @@ pub(crate) fn encode_all(parts: &[Part]) -> Vec<u8> {
     meta
 }
 
-/// What all frames of a segment say, in order.
-#[derive(Debug)]
-pub(crate) struct Summary {
-    /// The serial of the last frame.
-    pub(crate) last: u64,
-    /// As in a footer.
-    frames: Vec<u8>,
-}
+/// What the frames of a segment say, in order and in their own words: `(bodies_at:u32 meta_len:u32 op*)*`.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(Vec<u8>);
 
-impl Summary {
-    /// Of no frames; `last` is the serial of the one before.
-    pub(crate) fn new(last: u64) -> Self {
-        Self { last, frames: Vec::new() }
-    }
-
-    /// `meta` is not sealed.
-    pub(crate) fn push(&mut self, serial: u64, bodies_at: u32, meta: &[u8]) {
-        self.last = serial;
-        self.frames.extend(bodies_at.to_be_bytes());
-        self.frames.extend((meta.len() as u32).to_be_bytes());
-        self.frames.extend(meta);
+impl Frames {
+    /// `meta` is not sealed; `bodies_at` is where in the segment its bodies begin.
+    pub(crate) fn push(&mut self, bodies_at: u32, meta: &[u8]) {
+        self.0.extend(bodies_at.to_be_bytes());
+        self.0.extend((meta.len() as u32).to_be_bytes());
+        self.0.extend(meta);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.frames.len()
+        self.0.len()
     }
 
-    /// Forgets the frames from byte `len` on; `last` is the serial of the frame before.
-    pub(crate) fn truncate(&mut self, len: usize, last: u64) {
-        self.frames.truncate(len);
-        self.last = last;
+    /// Forgets the frames from byte `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
     }
 
-    /// The frame that begins at byte `at` of the summary: where its bodies are, its operations, and where the next begins.
+    /// The frame that begins at byte `at`: where its bodies are, its operations, and where the next begins.
     pub(crate) fn frame(&self, at: usize) -> Option<(u32, Records<'_>, usize)> {
-        let mut read = Reader(self.frames.get(at..)?);
+        let mut read = Reader(self.0.get(at..)?);
         let bodies_at = read.u32()?;
         let len = read.u32()? as usize;
         Some((bodies_at, read.take(len)?.into(), at + 8 + len))
     }
 
+    /// The same as a summary; `last` is the last frame's serial.
+    pub(crate) fn summary(&self, last: u64, sealed: bool) -> Summary {
+        let mut summary = Summary { last, ..Summary::default() };
+        let mut at = 0;
+        while let Some((mut body_at, records, next)) = self.frame(at) {
+            for record in records {
+                match &record {
+                    Record::Put { key, len } => summary.value(key, (body_at, *len)),
+                    Record::Delete { key } => summary.delete(key),
+                    Record::Place { at, len } => {
+                        at.iter().for_each(|(queue, seq)| summary.run(queue, seq, [(body_at, *len)]));
+                    }
+                    Record::Holds { queue, first, next } => summary.holds(*queue, *first, *next),
+                    Record::Drop { queue } => summary.drop_queue(*queue),
+                }
+                body_at += record.body_len().map_or(0, |len| stored_len(len, sealed) as u32);
+            }
+            at = next;
+        }
+        summary
+    }
+}
+
+/// Where in a segment a body is, and its length before sealing.
+pub(crate) type Body = (u32, u32);
+
+/// What a segment says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    /// The serial of the last frame.
+    pub(crate) last: u64,
+    /// The weight of all that the frames stored, where not all of it is in the items.
+    pub(crate) written: Option<u64>,
+    items: Vec<u8>,
+}
+
+/// A part of what a segment says.
+#[derive(Debug)]
+pub(crate) enum Item<'a> {
+    Value { key: &'a [u8], body: Body },
+    Delete { key: &'a [u8] },
+    Run { queue: QueueId, first: u64, bodies: Bodies<'a> },
+    Holds { queue: QueueId, first: u64, next: u64 },
+    Drop { queue: QueueId },
+}
+
+/// The bodies of entries in a row, encoded.
+#[derive(Debug)]
+pub(crate) struct Bodies<'a>(&'a [u8]);
+
+/// Bytes of one body in a summary.
+const BODY: usize = 8;
+
+impl Bodies<'_> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Body> + '_ {
+        self.0.chunks_exact(BODY).filter_map(|body| Reader(body).body())
+    }
+}
+
+impl Summary {
+    pub(crate) fn value(&mut self, key: &[u8], body: Body) {
+        put_key(PUT, key, &mut self.items);
+        self.body(body);
+    }
+
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        put_key(DELETE, key, &mut self.items);
+    }
+
+    pub(crate) fn run(&mut self, queue: QueueId, first: u64, bodies: impl IntoIterator<Item = Body>) {
+        put_numbers(PLACES, &[queue.0, first], &mut self.items);
+        let count_at = self.items.len();
+        self.items.extend([0; 4]);
+        bodies.into_iter().for_each(|body| self.body(body));
+        let count = ((self.items.len() - count_at - 4) / BODY) as u32;
+        self.items[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
+    }
+
+    pub(crate) fn holds(&mut self, queue: QueueId, first: u64, next: u64) {
+        put_numbers(HOLDS, &[queue.0, first, next], &mut self.items);
+    }
+
+    pub(crate) fn drop_queue(&mut self, queue: QueueId) {
+        put_numbers(DROP, &[queue.0], &mut self.items);
+    }
+
+    fn body(&mut self, (at, len): Body) {
+        self.items.extend(at.to_be_bytes());
+        self.items.extend(len.to_be_bytes());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn items(&self) -> Items<'_> {
+        Items(Reader(&self.items))
+    }
+
+    /// What it says is gone.
+    pub(crate) fn removals(&self) -> Self {
+        let mut removals = Self::default();
+        for item in self.items() {
+            match item {
+                Item::Delete { key } => removals.delete(key),
+                Item::Drop { queue } => removals.drop_queue(queue),
+                _ => {}
+            }
+        }
+        removals
+    }
+
     /// The footer of a segment in which `base` bytes stand before it.
     pub(crate) fn footer(&self, base: u32, Seals { seed, key }: &Seals) -> Result<Vec<u8>, crate::Error> {
-        let plain = [&self.last.to_be_bytes(), &self.frames[..]].concat();
+        let written = self.written.unwrap_or_default();
+        let plain = [&self.last.to_be_bytes(), &written.to_be_bytes(), &self.items[..]].concat();
         let mut out = Vec::new();
         put_stored(&plain, base, key.as_ref(), &mut out)?;
         out.extend((out.len() as u32).to_be_bytes());
@@ -404,19 +523,51 @@ impl Summary {
     pub(crate) fn from_footer(bytes: &[u8], base: u32, Seals { seed, key }: &Seals) -> Option<Self> {
         let checked = seed.verified(bytes.strip_suffix(&seed.mark())?)?;
         let stored = checked.get(..checked.len().checked_sub(4)?)?;
-        let opened = match key {
-            None => stored.to_vec(),
-            Some(key) => key.open(stored.to_vec(), base)?,
-        };
-        let (last, frames) = opened.split_first_chunk::<8>()?;
-        let summary = Self { last: u64::from_be_bytes(*last), frames: frames.to_vec() };
-        let mut at = 0;
-        while at < summary.len() {
-            let (_, records, next) = summary.frame(at)?;
-            records.stored_bodies(key.is_some())?;
-            at = next;
-        }
-        Some(summary)
+        let opened;
+        let mut read = Reader(match key {
+            None => stored,
+            Some(key) => {
+                opened = key.open(stored.to_vec(), base)?;
+                &opened
+            }
+        });
+        let (last, written) = (read.u64()?, read.u64()?);
+        let summary = Self { last, written: Some(written), items: read.0.to_vec() };
+        let mut items = summary.items();
+        items.by_ref().for_each(drop);
+        items.0.0.is_empty().then_some(summary)
+    }
+}
+
+/// The parts of a summary; ends early where that is not well-formed.
+#[derive(Debug)]
+pub(crate) struct Items<'a>(Reader<'a>);
+
+impl<'a> Items<'a> {
+    fn read(read: &mut Reader<'a>) -> Option<Item<'a>> {
+        Some(match read.u8()? {
+            PUT => Item::Value { key: read.key()?, body: read.body()? },
+            DELETE => Item::Delete { key: read.key()? },
+            PLACES => {
+                let (queue, first) = (QueueId(read.u64()?), read.u64()?);
+                let len = (read.u32()? as usize).checked_mul(BODY)?;
+                Item::Run { queue, first, bodies: Bodies(read.take(len)?) }
+            }
+            HOLDS => Item::Holds { queue: QueueId(read.u64()?), first: read.u64()?, next: read.u64()? },
+            DROP => Item::Drop { queue: QueueId(read.u64()?) },
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let mut read = self.0.clone();
+        let item = Self::read(&mut read)?;
+        self.0 = read;
+        Some(item)
     }
 }
 
@@ -491,5 +642,9 @@ impl<'a> Reader<'a> {
 
     fn body_len(&mut self) -> Option<u32> {
         self.u32().filter(|&len| len as usize <= MAX_BODY)
+    }
+
+    fn body(&mut self) -> Option<Body> {
+        Some((self.u32()?, self.body_len()?))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::batch::QueueId;
-use crate::format::{Record, Summary, stored_len};
+use crate::format::{Item, Record, Summary};
 use crate::limits::MAX_QUEUE_LENGTH;
 
 /// Where a body is stored. Segment 0 does not exist: such a slot is a place whose entry was lost to damage.
@@ -48,6 +48,26 @@ impl Queue {
         self.slots.get(index).copied().filter(|slot| slot.segment != 0)
     }
 
+    /// Puts an entry in its place; gives what is no longer in one.
+    fn place(&mut self, seq: u64, slot: Slot) -> Slot {
+        // Compaction may have moved entries behind later ones, and damage may have left holes; a number far from
+        // all others is no number of this program's.
+        if seq.abs_diff(self.first) > MAX_QUEUE_LENGTH as u64 {
+            return slot;
+        }
+        while seq < self.first {
+            self.slots.push_front(Slot::default());
+            self.first -= 1;
+        }
+        while seq >= self.next() {
+            self.grow();
+            self.slots.push_back(Slot::default());
+        }
+        let old = std::mem::replace(&mut self.slots[(seq - self.first) as usize], slot);
+        self.bytes = self.bytes + u64::from(slot.len) - u64::from(old.len);
+        old
+    }
+
     /// Grows by a quarter instead of doubling, so that a slot costs at most 15 bytes.
     fn grow(&mut self) {
         if self.slots.len() == self.slots.capacity() {
@@ -70,25 +90,57 @@ pub(crate) struct Usage {
     pub(crate) deletions: u64,
 }
 
-/// What each segment has.
+/// What each segment has, in the order of their numbers.
 #[derive(Debug, Default)]
-struct Usages(BTreeMap<u32, Usage>);
+struct Usages {
+    segments: Vec<(u32, Usage)>,
+    /// Of all of them.
+    live: u64,
+}
 
 impl Usages {
+    fn get(&self, segment: u32) -> Usage {
+        let found = self.segments.binary_search_by_key(&segment, |(number, _)| *number);
+        found.map_or_else(|_| Usage::default(), |at| self.segments[at].1)
+    }
+
+    fn get_mut(&mut self, segment: u32) -> &mut Usage {
+        // Mostly it is the newest.
+        let at = match self.segments.last() {
+            Some((number, _)) if *number == segment => self.segments.len() - 1,
+            _ => {
+                let found = self.segments.binary_search_by_key(&segment, |(number, _)| *number);
+                found.unwrap_or_else(|at| {
+                    self.segments.insert(at, (segment, Usage::default()));
+                    at
+                })
+            }
+        };
+        &mut self.segments[at].1
+    }
+
     fn born(&mut self, slot: Slot) {
-        let usage = self.0.entry(slot.segment).or_default();
+        let usage = self.get_mut(slot.segment);
         usage.written += weight(slot);
         usage.live += weight(slot);
+        self.live += weight(slot);
     }
 
     fn died(&mut self, slot: Slot) {
-        if let Some(usage) = self.0.get_mut(&slot.segment) {
+        if slot.segment != 0 {
+            let usage = self.get_mut(slot.segment);
             usage.live = usage.live.saturating_sub(weight(slot));
+            self.live = self.live.saturating_sub(weight(slot));
         }
     }
 
     fn deleted(&mut self, segment: u32, bytes: u64) {
-        self.0.entry(segment).or_default().deletions += bytes;
+        self.get_mut(segment).deletions += bytes;
+    }
+
+    fn forget(&mut self, segment: u32) {
+        self.live = self.live.saturating_sub(self.get(segment).live);
+        self.segments.retain(|(number, _)| *number != segment);
     }
 }
 
@@ -128,85 +180,110 @@ impl Index {
     }
 
     pub(crate) fn usage(&self, segment: u32) -> Usage {
-        self.usage.0.get(&segment).copied().unwrap_or_default()
+        self.usage.get(segment)
+    }
+
+    pub(crate) fn live(&self) -> u64 {
+        self.usage.live
     }
 
     pub(crate) fn forget_segment(&mut self, segment: u32) {
-        self.usage.0.remove(&segment);
+        self.usage.forget(segment);
     }
 
     /// Applies what a segment says.
-    pub(crate) fn apply_all(&mut self, summary: &Summary, segment: u32, sealed: bool) {
-        let mut at = 0;
-        while let Some((mut body_at, records, next)) = summary.frame(at) {
-            for record in records {
-                let mut slot = Slot { segment, offset: 0, len: 0 };
-                if let Some(len) = record.body_len() {
-                    slot = Slot { segment, offset: body_at, len };
-                    body_at += stored_len(len, sealed) as u32;
+    pub(crate) fn apply_all(&mut self, summary: &Summary, segment: u32) {
+        let slot = |(offset, len)| Slot { segment, offset, len };
+        for item in summary.items() {
+            match item {
+                Item::Value { key, body } => self.put(key, slot(body)),
+                Item::Delete { key } => self.delete(key, segment),
+                Item::Run { queue, first, bodies } => {
+                    self.place(queue, first, bodies.iter().map(slot));
                 }
-                self.apply(&record, slot);
+                Item::Holds { queue, first, next } => self.hold(queue, first, next, segment),
+                Item::Drop { queue } => self.drop_queue(queue, segment),
             }
-            at = next;
+        }
+        if let Some(written) = summary.written {
+            self.usage.get_mut(segment).written = written;
+        }
+    }
+
+    /// Adds what is left of a segment to its summary.
+    pub(crate) fn summarize(&self, segment: u32, summary: &mut Summary) {
+        for (key, slot) in &self.map {
+            if slot.segment == segment {
+                summary.value(key, (slot.offset, slot.len));
+            }
+        }
+        for (&id, queue) in &self.queues {
+            if queue.range.segment == segment {
+                summary.holds(id, queue.first, queue.next());
+            }
+            let (front, back) = queue.slots.as_slices();
+            let mut seq = queue.first;
+            for run in
+                [front, back].into_iter().flat_map(|slots| slots.chunk_by(|a, b| a.segment == b.segment))
+            {
+                if run.first().is_some_and(|slot| slot.segment == segment) {
+                    summary.run(id, seq, run.iter().map(|slot| (slot.offset, slot.len)));
+                }
+                seq += run.len() as u64;
+            }
         }
     }
 
     /// Makes an operation's effect visible. `slot` is its body's place, or says its segment only if it has no body.
     pub(crate) fn apply(&mut self, record: &Record, slot: Slot) {
         match record {
-            Record::Put { key, .. } => {
-                self.usage.born(slot);
-                match self.map.get_mut(*key) {
-                    Some(old) => {
-                        let old = std::mem::replace(old, slot);
-                        self.usage.died(old);
-                    }
-                    None => drop(self.map.insert((*key).into(), slot)),
-                }
-            }
-            Record::Delete { key } => {
-                self.usage.deleted(slot.segment, DELETION + key.len() as u64);
-                if let Some(old) = self.map.remove(*key) {
-                    self.usage.died(old);
-                }
-            }
-            Record::Place { at, .. } => at.iter().for_each(|(queue, seq)| self.place(queue, seq, slot)),
-            Record::Drop { queue } => {
-                self.usage.deleted(slot.segment, DELETION);
-                if let Some(queue) = self.queues.remove(queue) {
-                    self.usage.died(queue.range);
-                    queue.slots.into_iter().for_each(|slot| self.usage.died(slot));
-                }
-            }
-            Record::Holds { queue, first, next } => self.hold(*queue, *first, *next, slot),
+            Record::Put { key, .. } => self.put(key, slot),
+            Record::Delete { key } => self.delete(key, slot.segment),
+            Record::Place { at, .. } => at.iter().for_each(|(queue, seq)| self.place(queue, seq, [slot])),
+            Record::Holds { queue, first, next } => self.hold(*queue, *first, *next, slot.segment),
+            Record::Drop { queue } => self.drop_queue(*queue, slot.segment),
         }
     }
 
-    fn place(&mut self, id: QueueId, seq: u64, slot: Slot) {
+    fn put(&mut self, key: &[u8], slot: Slot) {
         self.usage.born(slot);
-        let queue = self.queues.entry(id).or_insert_with(|| Queue::new(seq));
-        // Compaction may have moved entries behind later ones, and damage may have left holes; a number far from
-        // all others is no number of this program's.
-        if seq.abs_diff(queue.first) > MAX_QUEUE_LENGTH as u64 {
-            self.usage.died(slot);
-            return;
+        match self.map.get_mut(key) {
+            Some(old) => {
+                let old = std::mem::replace(old, slot);
+                self.usage.died(old);
+            }
+            None => drop(self.map.insert(key.into(), slot)),
         }
-        while seq < queue.first {
-            queue.slots.push_front(Slot::default());
-            queue.first -= 1;
+    }
+
+    fn delete(&mut self, key: &[u8], segment: u32) {
+        self.usage.deleted(segment, DELETION + key.len() as u64);
+        if let Some(old) = self.map.remove(key) {
+            self.usage.died(old);
         }
-        while seq >= queue.next() {
-            queue.grow();
-            queue.slots.push_back(Slot::default());
+    }
+
+    fn drop_queue(&mut self, id: QueueId, segment: u32) {
+        self.usage.deleted(segment, DELETION);
+        if let Some(queue) = self.queues.remove(&id) {
+            self.usage.died(queue.range);
+            queue.slots.into_iter().for_each(|slot| self.usage.died(slot));
         }
-        let at = (seq - queue.first) as usize;
-        let old = std::mem::replace(&mut queue.slots[at], slot);
-        queue.bytes = queue.bytes + u64::from(slot.len) - u64::from(old.len);
-        self.usage.died(old);
+    }
+
+    /// Places entries in a row, all of one segment.
+    fn place(&mut self, id: QueueId, first: u64, slots: impl IntoIterator<Item = Slot>) {
+        let queue = self.queues.entry(id).or_insert_with(|| Queue::new(first));
+        for (seq, slot) in (first..).zip(slots) {
+            self.usage.born(slot);
+            let old = queue.place(seq, slot);
+            self.usage.died(old);
+        }
     }
 
     /// Makes a queue's range `first..next`, keeping what it has of it.
-    fn hold(&mut self, id: QueueId, first: u64, next: u64, range: Slot) {
+    fn hold(&mut self, id: QueueId, first: u64, next: u64, segment: u32) {
+        let range = Slot { segment, offset: 0, len: 0 };
         self.usage.born(range);
         let queue = self.queues.entry(id).or_insert_with(|| Queue::new(first));
         self.usage.died(std::mem::replace(&mut queue.range, range));
@@ -260,5 +337,5 @@ const DELETION: u64 = 32;
 
 /// An empty body takes room too: its operation.
 fn weight(slot: Slot) -> u64 {
-    if slot.segment == 0 { 0 } else { u64::from(slot.len) + 24 }
+    u64::from(slot.len) + 24
 }

@@ -96,8 +96,8 @@ impl<F> Segment<F> {
 /// The segment that is appended to.
 pub(crate) struct Active {
     pub(crate) number: u32,
-    /// What its footer will say; `None` once that would be too long to be worth writing.
-    pub(crate) summary: Option<Summary>,
+    /// What it deletes, which the index does not know when the footer is written; `None` once that is too much for one.
+    pub(crate) removals: Option<Summary>,
 }
 
 /// A map and queues in one log; see the crate's documentation.
@@ -230,7 +230,7 @@ impl<S: Storage> Journal<S> {
     pub fn stats(&self) -> Stats {
         Stats {
             disk_bytes: self.disk_bytes(),
-            live_bytes: self.segments.keys().map(|&number| self.index.usage(number).live).sum(),
+            live_bytes: self.live_bytes(),
             segments: self.segments.len() as u32,
             queue_memory: self.index.queue_memory(),
             poisoned: self.poisoned,
@@ -239,7 +239,13 @@ impl<S: Storage> Journal<S> {
         }
     }
 
-    pub(crate) fn disk_bytes(&self) -> u64 {
+    /// As in [`Stats`].
+    pub fn live_bytes(&self) -> u64 {
+        self.index.live()
+    }
+
+    /// As in [`Stats`].
+    pub fn disk_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.size).sum()
     }
 
@@ -317,7 +323,6 @@ impl<S: Storage> Journal<S> {
         let frame = Frame::encode(&meta, parts, serial, self.durable, base, &segment.seals)?;
         self.extend(number, &frame.bytes)?;
         self.appended = serial;
-        self.summarize(serial, frame.bodies_at, &meta);
         self.stats.batches += 1;
         if purpose == Purpose::Compact {
             self.stats.bytes_compacted += frame.bytes.len() as u64;
@@ -329,6 +334,7 @@ impl<S: Storage> Journal<S> {
                 None => Slot { segment: number, offset: 0, len: 0 },
             };
             self.index.apply(record, slot);
+            self.note_removal(record);
         }
         Ok(())
     }
@@ -384,13 +390,17 @@ impl<S: Storage> Journal<S> {
         if self.disk_bytes() + size > limit { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// Notes what a frame says for the footer, as long as that stays small against the segment.
-    fn summarize(&mut self, serial: u64, bodies_at: u32, meta: &[u8]) {
-        let Some(active) = &mut self.active else { return };
-        active.summary =
-            active.summary.take().filter(|s| s.len() + meta.len() <= self.options.segment_bytes as usize / 8);
-        if let Some(summary) = &mut active.summary {
-            summary.push(serial, bodies_at, meta);
+    /// Notes what the footer of the active segment has to say beside what the index knows.
+    fn note_removal(&mut self, record: &Record) {
+        let Some(Active { removals, .. }) = &mut self.active else { return };
+        let Some(noted) = removals else { return };
+        match record {
+            Record::Delete { key } => noted.delete(key),
+            Record::Drop { queue } => noted.drop_queue(*queue),
+            _ => return,
+        }
+        if noted.len() as u64 > u64::from(self.options.segment_bytes) / 8 {
+            *removals = None;
         }
     }
 
@@ -427,8 +437,12 @@ impl<S: Storage> Journal<S> {
     }
 
     fn footer(&self) -> Result<Option<(u32, Vec<u8>)>, Error> {
-        let Some(Active { number, summary: Some(summary) }) = &self.active else { return Ok(None) };
+        let Some(Active { number, removals: Some(removals) }) = &self.active else { return Ok(None) };
         let Some(segment) = self.segments.get(number) else { return Ok(None) };
+        let mut summary = removals.clone();
+        summary.last = self.appended;
+        summary.written = Some(self.index.usage(*number).written);
+        self.index.summarize(*number, &mut summary);
         // What is mostly deleted already will soon be compacted, and small bodies are read as fast as a footer.
         if summary.len() as u64 > self.index.usage(*number).live / 5 {
             return Ok(None);
@@ -452,6 +466,7 @@ impl<S: Storage> Journal<S> {
             sealed: key.is_some(),
             seed,
             check,
+            after: self.appended,
         };
         let name = segment_name(number);
         let file = self.storage.create(&name).map_err(Error::io(Doing::Create))?;
@@ -469,7 +484,7 @@ impl<S: Storage> Journal<S> {
             return Err(error);
         }
         self.last_segment = number;
-        self.active = Some(Active { number, summary: Some(Summary::new(self.appended)) });
+        self.active = Some(Active { number, removals: Some(Summary::default()) });
         self.segments.insert(number, Segment::new(file, Seals { seed, key }));
         Ok(number)
     }
@@ -539,18 +554,21 @@ pub(crate) fn segment_name(number: u32) -> String {
     format!("{number:08x}.qpj")
 }
 
+/// Bytes of a record in a frame's metadata.
+pub(crate) fn record_size(record: &Record) -> u64 {
+    let size = match record {
+        Record::Put { key, .. } => 7 + key.len(),
+        Record::Delete { key } => 3 + key.len(),
+        Record::Place { at, .. } => 7 + 16 * at.len(),
+        Record::Drop { .. } => 9,
+        Record::Holds { .. } => 25,
+    };
+    size as u64
+}
+
 fn frame_size(parts: &[Part], sealed: bool) -> Result<u64, Error> {
-    let meta: usize = parts
-        .iter()
-        .map(|(record, _)| match record {
-            Record::Put { key, .. } => 7 + key.len(),
-            Record::Delete { key } => 3 + key.len(),
-            Record::Place { at, .. } => 7 + 16 * at.len(),
-            Record::Drop { .. } => 9,
-            Record::Holds { .. } => 25,
-        })
-        .sum();
-    within(Limit::Metadata, meta, MAX_METADATA)?;
+    let meta: u64 = parts.iter().map(|(record, _)| record_size(record)).sum();
+    within(Limit::Metadata, meta as usize, MAX_METADATA)?;
     let bodies: u64 =
         parts.iter().filter_map(|(record, _)| record.body_len()).map(|len| stored_len(len, sealed)).sum();
     let size = PRELUDE as u64 + stored_len(meta as u32, sealed) + bodies;

@@ -82,11 +82,13 @@ impl<S: Storage> Journal<S> {
         let seals = Seals { seed: header.seed, key: self.admit(&header)? };
         report.schema = Some(report.schema.map_or(header.schema, |schema| schema.max(header.schema)));
 
+        // Segments before this one can be gone.
+        self.appended = self.appended.max(header.after);
         let scan = if last { scan::unfinished } else { scan::finished };
         let Found { summary, damaged, end, bytes_read } = scan(&file, size, &seals, self.appended)?;
         report.damaged += damaged;
         report.bytes_read += bytes_read;
-        self.index.apply_all(&summary, number, seals.key.is_some());
+        self.index.apply_all(&summary, number);
         self.appended = self.appended.max(summary.last);
 
         let mut settled = Ok(());
@@ -105,7 +107,7 @@ impl<S: Storage> Journal<S> {
             other => other?,
         }
         if last && report.schema == Some(self.options.schema) {
-            self.active = Some(Active { number, summary: Some(summary) });
+            self.active = Some(Active { number, removals: Some(summary.removals()) });
         }
         self.segments.insert(number, Segment { size: end, ..Segment::new(file, seals) });
         Ok(())

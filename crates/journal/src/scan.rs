@@ -1,7 +1,9 @@
 //! What a segment says, without its bodies: read from its footer, or frame by frame.
 
 use crate::error::{Doing, Error};
-use crate::format::{FOOTER_END, HEADER, PRELUDE, Prelude, Records, Seals, Summary, footer_len, stored_len};
+use crate::format::{
+    FOOTER_END, Frames, HEADER, PRELUDE, Prelude, Records, Seals, Summary, footer_len, stored_len,
+};
 use crate::storage::{StorageFile, read_full};
 
 /// One read of this size serves most frames with a large body, or several small ones.
@@ -24,8 +26,8 @@ pub(crate) fn finished(file: &dyn StorageFile, size: u64, seals: &Seals, after: 
     let (summary, damaged) = match scan.footer()? {
         Some(summary) => (summary, 0),
         None => {
-            let walk = scan.walk(after)?;
-            (walk.summary, walk.gaps.len() as u32)
+            let Walk { frames, last, gaps, .. } = scan.walk(after)?;
+            (frames.summary(last, seals.key.is_some()), gaps.len() as u32)
         }
     };
     Ok(Found { summary, damaged, end: size, bytes_read: scan.bytes_read })
@@ -39,7 +41,7 @@ pub(crate) fn unfinished(
     after: u64,
 ) -> Result<Found, Error> {
     let mut scan = Scan::new(file, size, seals);
-    let Walk { mut summary, seen, gaps, durable } = scan.walk(after)?;
+    let Walk { mut frames, mut last, seen, gaps, durable } = scan.walk(after)?;
     // A gap is damage if a later frame says that what stood there was durable. Otherwise the log ends there.
     let serial_before =
         |gap: &Gap| gap.frames_before.checked_sub(1).map_or(after, |index| seen[index].serial);
@@ -47,22 +49,29 @@ pub(crate) fn unfinished(
     let (mut whole, mut end) = torn.map_or((seen.len(), size), |at| (gaps[at].frames_before, gaps[at].at));
     // Frames can be on the disk without their bodies, unless a later frame vouches for them.
     for (index, frame) in seen.iter().enumerate().take(whole) {
-        if frame.serial > durable && !scan.bodies_are_whole(&summary, frame)? {
+        if frame.serial > durable && !scan.bodies_are_whole(&frames, frame)? {
             (whole, end) = (index, frame.at);
             break;
         }
     }
     if let Some(first) = seen.get(whole) {
-        let last = whole.checked_sub(1).map_or(after, |index| seen[index].serial);
-        summary.truncate(first.in_summary, last);
+        last = whole.checked_sub(1).map_or(after, |index| seen[index].serial);
+        frames.truncate(first.in_frames);
     }
     let damaged = gaps.iter().filter(|gap| gap.at < end).count() as u32;
-    Ok(Found { summary, damaged, end, bytes_read: scan.bytes_read })
+    Ok(Found {
+        summary: frames.summary(last, seals.key.is_some()),
+        damaged,
+        end,
+        bytes_read: scan.bytes_read,
+    })
 }
 
 /// All whole frames of a segment.
 struct Walk {
-    summary: Summary,
+    frames: Frames,
+    /// The last one's serial.
+    last: u64,
     seen: Vec<Seen>,
     gaps: Vec<Gap>,
     /// The highest serial that a frame says was durable.
@@ -72,7 +81,7 @@ struct Walk {
 struct Seen {
     at: u64,
     serial: u64,
-    in_summary: usize,
+    in_frames: usize,
 }
 
 /// Bytes that are no frame.
@@ -116,21 +125,23 @@ impl<'a> Scan<'a> {
     }
 
     fn walk(&mut self, after: u64) -> Result<Walk, Error> {
-        let mut walk = Walk { summary: Summary::new(after), seen: Vec::new(), gaps: Vec::new(), durable: 0 };
+        let mut walk =
+            Walk { frames: Frames::default(), last: after, seen: Vec::new(), gaps: Vec::new(), durable: 0 };
         let mut at = HEADER as u64;
         while at < self.size {
-            let frame = match self.frame(at, walk.summary.last)? {
+            let frame = match self.frame(at, walk.last)? {
                 Some(frame) => frame,
                 None => {
                     walk.gaps.push(Gap { at, frames_before: walk.seen.len() });
-                    let Some(frame) = self.find(at + 1, walk.summary.last)? else { break };
+                    let Some(frame) = self.find(at + 1, walk.last)? else { break };
                     frame
                 }
             };
             let serial = frame.prelude.serial;
-            walk.seen.push(Seen { at: frame.at, serial, in_summary: walk.summary.len() });
+            walk.seen.push(Seen { at: frame.at, serial, in_frames: walk.frames.len() });
             let bodies_at = frame.at + PRELUDE as u64 + u64::from(frame.prelude.meta_len);
-            walk.summary.push(serial, bodies_at as u32, &frame.meta);
+            walk.frames.push(bodies_at as u32, &frame.meta);
+            walk.last = serial;
             walk.durable = walk.durable.max(frame.prelude.durable);
             at = frame.at + frame.prelude.frame_len();
         }
@@ -182,8 +193,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn bodies_are_whole(&mut self, summary: &Summary, frame: &Seen) -> Result<bool, Error> {
-        let Some((bodies_at, records, _)) = summary.frame(frame.in_summary) else { return Ok(false) };
+    fn bodies_are_whole(&mut self, frames: &Frames, frame: &Seen) -> Result<bool, Error> {
+        let Some((bodies_at, records, _)) = frames.frame(frame.in_frames) else { return Ok(false) };
         let Seals { seed, key } = self.seals;
         let mut at = u64::from(bodies_at);
         for len in records.filter_map(|record| record.body_len()) {

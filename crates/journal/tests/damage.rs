@@ -108,7 +108,7 @@ fn damage_in_the_middle_is_reported_and_stepped_over() {
             journal.commit(&batch(&[Op::Push(vec![1], vec![n; 60])])).unwrap();
         }
         let mut files = disk.files();
-        files.values_mut().next().unwrap()[100] ^= 1;
+        files.values_mut().next().unwrap()[116] ^= 1;
         let (journal, report) = Journal::open(Disk::with_files(&files), options).unwrap();
         assert_eq!((report.damaged, report.torn_bytes), (1, 0));
         assert_eq!(journal.queue(qpc_journal::QueueId(1)).unwrap().next_seq, 6);
@@ -184,7 +184,7 @@ fn one_bad_header_byte_loses_nothing() {
         let run = record(sealed);
         let (files, model) = run.steps.last().unwrap();
         for name in files.keys() {
-            for at in 0..88 {
+            for at in 0..104 {
                 let mut files = files.clone();
                 files.get_mut(name).unwrap()[at] ^= 1;
                 let (journal, report) = Journal::open(Disk::with_files(&files), options(sealed)).unwrap();

@@ -251,10 +251,10 @@ fn old_fixtures_open() {
         assert_eq!(read(&journal), model);
 
         let mut newer = files;
-        for copy in newer.get_mut("00000001.qpj").unwrap().chunks_exact_mut(44).take(2) {
+        for copy in newer.get_mut("00000001.qpj").unwrap().chunks_exact_mut(52).take(2) {
             copy[5] = 2;
-            let crc = crc32fast::hash(&copy[..40]);
-            copy[40..44].copy_from_slice(&crc.to_be_bytes());
+            let crc = crc32fast::hash(&copy[..48]);
+            copy[48..52].copy_from_slice(&crc.to_be_bytes());
         }
         let error = Journal::open(Disk::with_files(&newer), options(sealed)).unwrap_err();
         assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1 }), "{error}");

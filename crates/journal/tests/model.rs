@@ -7,7 +7,7 @@ mod common;
 use common::{Model, Op, batch, options, read};
 use proptest::prelude::*;
 use qpc_journal::fault::{Disk, Faults};
-use qpc_journal::{Error, Journal};
+use qpc_journal::{Error, Journal, Options};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -142,6 +142,19 @@ fn run(sealed: bool, age: bool, steps: &[Step]) {
         disk.set_faults(if matches!(step, Step::Fault(..)) { continue } else { Faults::default() });
         assert_eq!(&read(&journal), model.now(), "after {step:?}");
     }
+    // Whether opening goes by the footers or by the frames, it finds the same.
+    drop(journal);
+    let mut files = disk.files();
+    files.values_mut().for_each(|bytes| break_footer(bytes));
+    let journal = Journal::open(Disk::with_files(&files), options).unwrap().0;
+    assert_eq!(&read(&journal), model.now(), "without footers");
+}
+
+/// A footer ends with the segment's mark, the first bytes of the seed in its header.
+fn break_footer(segment: &mut [u8]) {
+    if segment.len() > 104 && segment[segment.len() - 4..] == segment[16..20] {
+        segment[segment.len() - 1] ^= 1;
+    }
 }
 
 proptest! {
@@ -164,4 +177,24 @@ fn a_failed_sync_ends_writing_until_reopened() {
     drop(journal);
     let mut journal = Journal::open(disk, options(false)).unwrap().0;
     journal.commit(&batch(&[Op::Put(3, vec![3])])).unwrap();
+}
+
+/// Once compaction has emptied the journal, opening knows only from the next segment what was durable before.
+#[test]
+fn a_torn_first_frame_behind_an_emptied_journal_is_no_damage() {
+    let disk = Disk::new();
+    let options = Options { garbage_age: Some(Duration::ZERO), ..options(false) };
+    let mut journal = Journal::open(disk.clone(), options.clone()).unwrap().0;
+    journal.append(&batch(&[Op::Put(1, vec![1])])).unwrap();
+    journal.commit(&batch(&[Op::Delete(1)])).unwrap();
+    while journal.maintain(Duration::ZERO, u32::MAX).unwrap().more {}
+    assert_eq!(journal.stats().segments, 0);
+    journal.append(&batch(&[Op::Put(2, vec![2])])).unwrap();
+    journal.append(&batch(&[Op::Put(3, vec![3])])).unwrap();
+    // Of the two, only the second got to the disk.
+    let mut first = true;
+    let cut = disk.power_cut(|| !std::mem::take(&mut first));
+    let (journal, report) = Journal::open(cut, options).unwrap();
+    assert_eq!(report.damaged, 0);
+    assert_eq!(read(&journal), Model::default());
 }
