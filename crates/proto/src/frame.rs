@@ -1,6 +1,6 @@
 //! Frames on a stream: a 32-bit big-endian length, then that many bytes of message.
 
-use crate::wire::Message;
+use crate::wire::{Field, Message, ROOM, put_bytes, put_nested};
 
 /// A frame announces more bytes than its stream allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -14,11 +14,33 @@ pub struct FrameTooLarge {
 
 /// Encodes a message as a frame.
 pub fn encode<M: Message>(message: &M) -> Vec<u8> {
-    let mut out = vec![0; 4];
+    let mut out = Vec::with_capacity(ROOM);
+    out.extend([0; 4]);
     message.encode_into(&mut out);
-    let len = (out.len() - 4) as u32;
-    out[..4].copy_from_slice(&len.to_be_bytes());
-    out
+    finish(out)
+}
+
+/// Encodes a [`Delivery`](crate::message::Delivery) as a frame of the relay's, around an entry that is encoded already.
+pub fn encode_delivery(seq: u64, entry: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entry.len() + DELIVERY_OVERHEAD);
+    out.extend([0; 4]);
+    put_nested(DELIVERY, &mut out, |out| {
+        seq.put(1, out);
+        put_bytes(3, entry, out);
+    });
+    finish(out)
+}
+
+/// What a delivery's frame has besides the entry, at most.
+pub const DELIVERY_OVERHEAD: usize = 32;
+
+/// The number of [`Reply::Delivery`](crate::message::Reply::Delivery).
+const DELIVERY: u32 = 22;
+
+fn finish(mut frame: Vec<u8>) -> Vec<u8> {
+    let len = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&len.to_be_bytes());
+    frame
 }
 
 /// Puts frames together from whatever pieces a stream delivers. It holds at most one frame of `limit` bytes and the
@@ -70,6 +92,9 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ConversationId;
+    use crate::message::{Delivery, Entry, MessageEntry, RelayFrame};
+    use crate::wire::Blob;
 
     #[test]
     fn frames_come_out_whole_however_they_come_in() {
@@ -85,6 +110,21 @@ mod tests {
             }
             assert_eq!(frames, [vec![1, 2], vec![], vec![9]], "pieces of {size}");
             assert!(decoder.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_encoded_alike_around_an_encoded_entry() {
+        for size in [0, 1, 100, 127, 128, 16_000, 16_384] {
+            let kind = MessageEntry { payload: Blob::new(vec![7; size]).unwrap() };
+            let conversation = ConversationId([1; 16]);
+            let entry = Entry { conversation, sender: None, time: 9, age: 300, kind: Some(kind.into()) };
+            for seq in [1, u64::MAX] {
+                let delivery = Delivery { seq, too_large: 0, entry: Some(entry.clone()) };
+                let whole = encode(&RelayFrame { id: 0, reply: Some(delivery.into()) });
+                assert_eq!(encode_delivery(seq, &entry.encode()), whole);
+                assert!(whole.len() <= entry.encode().len() + DELIVERY_OVERHEAD);
+            }
         }
     }
 

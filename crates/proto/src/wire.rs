@@ -119,7 +119,7 @@ pub trait Message: Sized {
 
     /// The encoding as bytes of its own.
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(ROOM);
         self.encode_into(&mut out);
         out
     }
@@ -161,15 +161,42 @@ pub fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends a nested message: its length is known only once it is written, so the length is moved in front of it.
+/// Appends a nested message: its length is known only once it is written. A message that is too long for the one byte left free
+/// for that is moved.
 pub fn put_message<M: Message>(number: u32, message: &M, out: &mut Vec<u8>) {
+    put_nested(number, out, |out| message.encode_into(out));
+}
+
+/// As [`put_message`], for what `write` appends.
+pub fn put_nested(number: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     put_varint(u64::from(number << 3 | 2), out);
     let start = out.len();
-    message.encode_into(out);
-    let mut len = Vec::with_capacity(4);
-    put_varint((out.len() - start) as u64, &mut len);
-    out.splice(start..start, len);
+    out.push(0);
+    write(out);
+    set_len(start, out);
 }
+
+/// Writes the length of what stands behind byte `at` there.
+fn set_len(at: usize, out: &mut Vec<u8>) {
+    let end = out.len();
+    let mut len = end - at - 1;
+    let mut more = 0;
+    while len >> (7 * (more + 1)) > 0 {
+        more += 1;
+    }
+    if more > 0 {
+        out.resize(end + more, 0);
+        out.copy_within(at + 1..end, at + 1 + more);
+    }
+    for byte in &mut out[at..at + more] {
+        *byte = len as u8 | 0x80;
+        len >>= 7;
+    }
+    out[at + more] = len as u8;
+}
+
+/// Most messages fit, without being moved while they grow.
+pub(crate) const ROOM: usize = 256;
 
 /// The bytes of a field of wire type 2.
 pub fn bytes_of(number: u32, value: Value<'_>) -> Result<&[u8], DecodeError> {
