@@ -29,13 +29,13 @@ impl Batch {
     }
 
     /// Sets `key` to `value`.
-    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.add(Op::Put { key: key.as_ref().to_vec(), value: value.into() })
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.add(Op::Put { key: key.into(), value: value.into() })
     }
 
     /// Removes `key`. A key that is absent stays absent, at no cost.
-    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
-        self.add(Op::Delete { key: key.as_ref().to_vec() })
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
+        self.add(Op::Delete { key: key.into() })
     }
 
     /// Adds one entry with the same body at the end of each queue. The body is stored once. A queue that does not exist

@@ -53,17 +53,28 @@ const SEALED: u32 = 1;
 
 /// What makes a segment's marks and checksums its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Seed(pub(crate) [u8; 16]);
+pub(crate) struct Seed {
+    bytes: [u8; 16],
+    /// Of them, with which every other one begins.
+    crc: u32,
+}
 
 impl Seed {
+    pub(crate) fn new(bytes: [u8; 16]) -> Self {
+        Self { bytes, crc: crc32fast::hash(&bytes) }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.bytes
+    }
+
     pub(crate) fn mark(&self) -> [u8; MARK] {
-        let [a, b, c, d, ..] = self.0;
+        let [a, b, c, d, ..] = self.bytes;
         [a, b, c, d]
     }
 
     pub(crate) fn crc(&self, parts: &[&[u8]]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.0);
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.crc);
         parts.iter().for_each(|part| hasher.update(part));
         hasher.finalize()
     }
@@ -96,7 +107,7 @@ impl Header {
         out[6..8].copy_from_slice(&self.schema.to_be_bytes());
         out[8..12].copy_from_slice(&self.number.to_be_bytes());
         out[12..16].copy_from_slice(&u32::from(self.sealed).to_be_bytes());
-        out[16..32].copy_from_slice(&self.seed.0);
+        out[16..32].copy_from_slice(&self.seed.bytes);
         out[32..40].copy_from_slice(&self.check);
         out[40..48].copy_from_slice(&self.after.to_be_bytes());
         let crc = crc32fast::hash(&out[..48]);
@@ -123,7 +134,7 @@ impl Header {
             schema: read.u16()?,
             number: read.u32()?,
             sealed: read.u32()? & SEALED != 0,
-            seed: Seed(read.array()?),
+            seed: Seed::new(read.array()?),
             check: read.array()?,
             after: read.u64()?,
         })
@@ -199,6 +210,17 @@ pub(crate) struct Places<'a>(Cow<'a, [u8]>);
 const PLACE: usize = 16;
 
 impl Places<'_> {
+    /// None yet, with room for so many.
+    pub(crate) fn for_queues(count: usize) -> Self {
+        Self(Cow::Owned(Vec::with_capacity(count * PLACE)))
+    }
+
+    pub(crate) fn push(&mut self, queue: QueueId, seq: u64) {
+        let bytes = self.0.to_mut();
+        bytes.extend(queue.0.to_be_bytes());
+        bytes.extend(seq.to_be_bytes());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len() / PLACE
     }
@@ -213,12 +235,9 @@ impl Places<'_> {
 
 impl FromIterator<(QueueId, u64)> for Places<'_> {
     fn from_iter<T: IntoIterator<Item = (QueueId, u64)>>(places: T) -> Self {
-        let mut bytes = Vec::new();
-        for (queue, seq) in places {
-            bytes.extend(queue.0.to_be_bytes());
-            bytes.extend(seq.to_be_bytes());
-        }
-        Self(Cow::Owned(bytes))
+        let mut all = Self::for_queues(1);
+        places.into_iter().for_each(|(queue, seq)| all.push(queue, seq));
+        all
     }
 }
 
@@ -327,17 +346,18 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// `meta` is [`encode_all`] of the parts; `base` is where in the segment the frame will stand.
+    /// `size` is at least that of the frame; `base` is where in the segment it will stand.
     pub(crate) fn encode(
-        meta: &[u8],
         parts: &[Part],
+        size: usize,
         serial: u64,
         durable: u64,
         base: u32,
         Seals { seed, key }: &Seals,
     ) -> Result<Self, crate::Error> {
-        let mut bytes = vec![0; PRELUDE];
-        put_stored(meta, base, key.as_ref(), &mut bytes)?;
+        let mut bytes = Vec::with_capacity(size);
+        bytes.resize(PRELUDE, 0);
+        put_meta(parts, base, key.as_ref(), &mut bytes)?;
         let meta_len = bytes.len() - PRELUDE;
         let mut places = Vec::new();
         for body in parts.iter().filter_map(|(_, body)| *body) {
@@ -358,11 +378,20 @@ impl Frame {
     }
 }
 
-/// The metadata of a frame, before sealing.
-pub(crate) fn encode_all(parts: &[Part]) -> Vec<u8> {
+fn put_meta(
+    parts: &[Part],
+    base: u32,
+    key: Option<&SegmentKey>,
+    out: &mut Vec<u8>,
+) -> Result<(), crate::Error> {
+    let encode_into = |out: &mut Vec<u8>| parts.iter().for_each(|(record, _)| record.encode_into(out));
+    if key.is_none() {
+        encode_into(out);
+        return Ok(());
+    }
     let mut meta = Vec::new();
-    parts.iter().for_each(|(record, _)| record.encode_into(&mut meta));
-    meta
+    encode_into(&mut meta);
+    put_stored(&meta, base, key, out)
 }
 
 /// What the frames of a segment say, in order and in their own words: `(bodies_at:u32 meta_len:u32 op*)*`.

@@ -1,6 +1,6 @@
 //! The journal: appending, syncing and reading.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::batch::{Batch, Op, QueueId, within};
 use crate::compact::Compaction;
 use crate::error::{self, Doing, Error, Limit};
 use crate::format::{
-    FORMAT, Frame, HEADER, Header, PRELUDE, Part, Record, Seals, Seed, Summary, encode_all, stored_len,
+    FORMAT, Frame, HEADER, Header, PRELUDE, Part, Places, Record, Seals, Seed, Summary, stored_len,
 };
 use crate::index::{Index, QueueStat, Slot};
 use crate::limits::{MAX_BATCH, MAX_METADATA, MAX_QUEUE_LENGTH};
@@ -252,52 +252,45 @@ impl<S: Storage> Journal<S> {
     /// Turns operations into records with explicit sequence numbers, leaving out those without an effect.
     fn resolve<'a>(&self, batch: &'a Batch) -> Result<Vec<Part<'a>>, Error> {
         let mut parts = Vec::with_capacity(batch.ops.len());
-        let mut put = HashSet::new();
-        // Queues this batch changes, as they will be: (first, next), or gone.
-        let mut queues: HashMap<QueueId, Option<(u64, u64)>> = HashMap::new();
-        let range = |queues: &mut HashMap<_, _>, id: QueueId| -> Option<(u64, u64)> {
-            *queues
-                .entry(id)
-                .or_insert_with(|| self.index.queue(id).map(|stat| (stat.first_seq, stat.next_seq)))
-        };
+        let mut queues = Ranges::default();
+        let now = |id| self.index.queue(id).map(|stat| (stat.first_seq, stat.next_seq));
         for op in &batch.ops {
             match op {
                 Op::Put { key, value } => {
-                    put.insert(key);
                     parts.push((Record::Put { key, len: value.len() as u32 }, Some(&value[..])));
                 }
                 Op::Delete { key } => {
-                    if put.contains(key) || self.contains(key) {
+                    let same =
+                        |(record, _): &Part| matches!(record, Record::Put { key: put, .. } if put == key);
+                    if self.contains(key) || parts.iter().any(same) {
                         parts.push((Record::Delete { key }, None));
                     }
                 }
                 Op::Push { queues: ids, body } => {
-                    let mut at = Vec::with_capacity(ids.len());
+                    let mut at = Places::for_queues(ids.len());
                     for &id in ids {
-                        let (first, next) = range(&mut queues, id).unwrap_or((1, 1));
+                        let range = queues.get_mut(id, now);
+                        let (first, next) = range.unwrap_or((1, 1));
                         within(Limit::QueueLength, (next - first + 1) as usize, MAX_QUEUE_LENGTH)?;
-                        queues.insert(id, Some((first, next + 1)));
-                        at.push((id, next));
+                        *range = Some((first, next + 1));
+                        at.push(id, next);
                     }
-                    if !at.is_empty() {
-                        parts.push((
-                            Record::Place { at: at.into_iter().collect(), len: body.len() as u32 },
-                            Some(&body[..]),
-                        ));
+                    if !ids.is_empty() {
+                        parts.push((Record::Place { at, len: body.len() as u32 }, Some(&body[..])));
                     }
                 }
                 Op::Trim { queue, up_to } => {
-                    if let Some((first, next)) = range(&mut queues, *queue) {
+                    let range = queues.get_mut(*queue, now);
+                    if let Some((first, next)) = *range {
                         let kept = up_to.saturating_add(1).min(next);
                         if kept > first {
-                            queues.insert(*queue, Some((kept, next)));
+                            *range = Some((kept, next));
                             parts.push((Record::Holds { queue: *queue, first: kept, next }, None));
                         }
                     }
                 }
                 Op::DropQueue { queue } => {
-                    if range(&mut queues, *queue).is_some() {
-                        queues.insert(*queue, None);
+                    if queues.get_mut(*queue, now).take().is_some() {
                         parts.push((Record::Drop { queue: *queue }, None));
                     }
                 }
@@ -318,9 +311,8 @@ impl<S: Storage> Journal<S> {
         self.make_room(size, purpose)?;
         let number = self.segment_for(size)?;
         let Some(segment) = self.segments.get_mut(&number) else { return Err(Error::Poisoned) };
-        let meta = encode_all(parts);
         let (serial, base) = (self.appended + 1, segment.size as u32);
-        let frame = Frame::encode(&meta, parts, serial, self.durable, base, &segment.seals)?;
+        let frame = Frame::encode(parts, size as usize, serial, self.durable, base, &segment.seals)?;
         self.extend(number, &frame.bytes)?;
         self.appended = serial;
         self.stats.batches += 1;
@@ -454,9 +446,9 @@ impl<S: Storage> Journal<S> {
 
     fn begin_segment(&mut self) -> Result<u32, Error> {
         let number = self.last_segment + 1;
-        let seed = Seed(random()?);
+        let seed = Seed::new(random()?);
         let (key, check) = match &self.options.key {
-            Some(key) => key.segment(&seed.0).map(|(key, check)| (Some(key), check))?,
+            Some(key) => key.segment(seed.bytes()).map(|(key, check)| (Some(key), check))?,
             None => (None, [0; 8]),
         };
         let header = Header {
@@ -502,6 +494,25 @@ impl<S: Storage> Journal<S> {
             None => Ok(stored),
             Some(key) => key.open(stored, slot.offset).ok_or_else(corrupt),
         }
+    }
+}
+
+/// Queues that a batch changes, as they will be: first and next number, or gone. In the order of their names.
+#[derive(Default)]
+struct Ranges(Vec<(QueueId, Option<(u64, u64)>)>);
+
+impl Ranges {
+    /// `now` says what a queue is before the batch.
+    fn get_mut(
+        &mut self,
+        id: QueueId,
+        now: impl Fn(QueueId) -> Option<(u64, u64)>,
+    ) -> &mut Option<(u64, u64)> {
+        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).unwrap_or_else(|at| {
+            self.0.insert(at, (id, now(id)));
+            at
+        });
+        &mut self.0[at].1
     }
 }
 

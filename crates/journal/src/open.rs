@@ -125,7 +125,7 @@ impl<S: Storage> Journal<S> {
             (None, true) => Err(Error::WrongKey),
             (Some(_), false) => Err(Error::NotSealed),
             (Some(key), true) => {
-                let (key, check) = key.segment(&header.seed.0)?;
+                let (key, check) = key.segment(header.seed.bytes())?;
                 if check == header.check { Ok(Some(key)) } else { Err(Error::WrongKey) }
             }
         }

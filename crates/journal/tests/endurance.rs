@@ -62,7 +62,7 @@ fn graves_do_not_accumulate() {
     for n in 0..20_000u32 {
         let key = format!("lease {n:08}");
         let mut b = Batch::new();
-        b.delete(&key);
+        b.delete(key.as_str());
         if let Err(e) = j.commit(&put(&key, 20)).and_then(|_| j.commit(&b)) {
             panic!("after {n} keys, with 2 live: {e}; {:?}", j.stats());
         }

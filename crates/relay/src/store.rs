@@ -184,6 +184,9 @@ pub trait Store {
     /// Does a bounded piece of housekeeping: writes at most about `budget` bytes. Returns whether there is more.
     fn maintain(&mut self, uptime: Duration, budget: u32) -> Result<bool, StoreError>;
 
+    /// Bytes of rows and entries that are still needed, at most.
+    fn live_bytes(&self) -> u64;
+
     /// The state of the store.
     fn stats(&self) -> StoreStats;
 }
@@ -276,11 +279,15 @@ impl<S: Storage> Store for JournalStore<S> {
         Ok(self.journal.maintain(uptime, budget)?.more)
     }
 
+    fn live_bytes(&self) -> u64 {
+        // The journal counts a shared body for each of its queues, and garbage as taken: the smaller is nearer.
+        self.journal.live_bytes().min(self.journal.disk_bytes())
+    }
+
     fn stats(&self) -> StoreStats {
         let stats = self.journal.stats();
         StoreStats {
-            // The journal counts a shared body for each of its queues, and garbage as taken: the smaller is nearer.
-            live_bytes: stats.live_bytes.min(stats.disk_bytes),
+            live_bytes: self.live_bytes(),
             disk_bytes: stats.disk_bytes,
             bytes_written: stats.bytes_written,
             syncs: stats.syncs,

@@ -43,7 +43,6 @@ pub(super) struct LoggingIn {
 }
 
 /// The session of a device, as its connection knows it.
-#[derive(Clone)]
 pub(super) struct Session {
     pub(super) device: DeviceId,
     pub(super) number: u32,

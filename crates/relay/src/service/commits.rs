@@ -158,7 +158,7 @@ impl<S: Store> Service<S> {
     /// Commits may go over the byte budget, up to a reserve.
     fn check_budget(&self, size: usize) -> Result<(), Refusal> {
         let budget = self.policy.max_bytes.saturating_add(self.policy.bounds.budget_reserve);
-        if self.store.stats().live_bytes + size as u64 > budget {
+        if self.store.live_bytes() + size as u64 > budget {
             return Err(ErrorCode::StorageFull.into());
         }
         Ok(())

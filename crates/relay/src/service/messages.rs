@@ -33,7 +33,7 @@ impl<S: Store> Service<S> {
         }
         let entry = MessageEntry { payload: request.payload.clone() };
         let entry = self.entry(now, request.conversation, Some(session.device), entry);
-        if self.store.stats().live_bytes + entry.len() as u64 > self.policy.max_bytes {
+        if self.store.live_bytes() + entry.len() as u64 > self.policy.max_bytes {
             return Err(ErrorCode::StorageFull.into());
         }
         let others = members.iter().copied().filter(|number| *number != session.number);

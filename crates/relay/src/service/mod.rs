@@ -179,7 +179,7 @@ impl<S: Store> Service<S> {
             Request::OpenSession(request) => return self.open_session(now, caller, request),
             _ => {}
         }
-        let session = &self.session(caller)?;
+        let session = self.session(caller)?;
         let number = frame.number;
         match request {
             Request::Credit(request) => {
@@ -318,12 +318,12 @@ impl<S: Store> Service<S> {
     }
 
     /// The session of a connection, if it still is the one of its device.
-    fn session(&self, caller: &Caller) -> Result<Session, Refusal> {
+    fn session<'a>(&self, caller: &'a Caller) -> Result<&'a Session, Refusal> {
         let Progress::Device(session) = &caller.progress else {
             return Err(ErrorCode::NotAuthenticated.into());
         };
         match self.sessions.get(&session.device) {
-            Some(online) if online.token == session.token => Ok(session.clone()),
+            Some(online) if online.token == session.token => Ok(session),
             _ => Err(ErrorCode::NotAuthenticated.into()),
         }
     }

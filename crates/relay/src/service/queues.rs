@@ -15,6 +15,9 @@ use qpc_proto::message::{
 use qpc_proto::wire::Message;
 use std::time::Duration;
 
+/// Answers behind the remembered ones go so many at a time: their removal is a record of its own.
+const FORGOTTEN_AT_ONCE: u64 = 16;
+
 /// Where the search for expired entries and devices is.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -142,7 +145,7 @@ impl<S: Store> Service<S> {
         let entry = AnswerEntry { number, before: highest, reply: change.reply.clone() };
         change.batch.push(vec![queue], entry.encode());
         if let Some(stat) = self.store.queue(queue)
-            && stat.len() >= REMEMBERED_ANSWERS
+            && stat.len() >= REMEMBERED_ANSWERS + FORGOTTEN_AT_ONCE
         {
             change.batch.trim(queue, stat.next_seq - REMEMBERED_ANSWERS);
         }
@@ -171,15 +174,16 @@ impl<S: Store> Service<S> {
     fn remembered(&self, session: &Session, number: u64) -> Result<Option<Reply>, Refusal> {
         let queue = answers(session.number);
         let Some(stat) = self.store.queue(queue) else { return Ok(None) };
+        let first = stat.first_seq.max(stat.next_seq.saturating_sub(REMEMBERED_ANSWERS));
         let mut forgotten_up_to = 0;
-        for seq in (stat.first_seq..stat.next_seq).rev() {
+        for seq in (first..stat.next_seq).rev() {
             match self.store.read(queue, seq) {
                 Ok(Some(bytes)) => {
                     let entry: AnswerEntry = decode(&bytes)?;
                     if entry.number == number {
                         return Ok(entry.reply);
                     }
-                    if seq == stat.first_seq && seq > 1 {
+                    if seq == first && seq > 1 {
                         forgotten_up_to = forgotten_up_to.max(entry.before);
                     }
                 }

@@ -1,7 +1,7 @@
 //! Who is online. Everything here can be had again from the store and the connections.
 
 use qpc_proto::id::DeviceId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// An open session.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,8 @@ pub(super) struct Online {
 /// All open sessions, by device and by number.
 #[derive(Default)]
 pub(super) struct Sessions {
-    by_device: HashMap<DeviceId, Online>,
-    devices: HashMap<u32, DeviceId>,
+    by_device: BTreeMap<DeviceId, Online>,
+    devices: BTreeMap<u32, DeviceId>,
     next_token: u32,
 }
 
