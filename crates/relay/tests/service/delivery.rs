@@ -418,13 +418,14 @@ fn storing_and_forgetting_a_message_is_cheap() {
     bob.drain(&mut relay);
     relay.sync();
     let written = relay.disk.written();
-    for _ in 0..10 {
+    for _ in 0..64 {
         alice.send(&mut relay, id, 1, &text).unwrap();
         bob.drain(&mut relay);
         relay.sync();
     }
-    let each = (relay.disk.written() - written) / 10;
-    assert!(each < 1400, "{each} bytes");
+    let each = (relay.disk.written() - written) / 64;
+    println!("{each} bytes written by a message of 1 KiB stored and acknowledged");
+    assert!(each < 1250, "{each} bytes");
 }
 
 /// A time as it stands in an encoded message.

@@ -5,7 +5,9 @@ use qpc_journal::fault::Disk;
 use qpc_proto::id::{ConversationId, DeviceId, UserName};
 use qpc_proto::limits::{MAX_KEY_PACKAGES, MAX_PAGE};
 use qpc_proto::message::*;
-use qpc_proto::wire::{Blob, List};
+use qpc_proto::wire::{Blob, List, Message};
+use qpc_relay::records::MembersRow;
+use qpc_relay::store::{Batch, Store};
 
 #[test]
 fn two_accounts_have_one_conversation() {
@@ -608,5 +610,51 @@ fn restore(id: ConversationId, epoch: u64, members: &[&Client]) -> RestoreGroup 
         accounts: List::new(accounts).unwrap(),
         group_info: bytes(b"restored"),
         tree: tree(3, &[(0, "leaf")]),
+    }
+}
+
+/// Prints what one commit writes; `cargo test -p qpc-relay --test service -- --nocapture writes`.
+#[test]
+fn a_commit_writes_little() {
+    // What openmls makes of a commit without proposals where every other member was added by one commit, so that each has a share in
+    // it of its own; and of the parts of a GroupInfo and of a ratchet tree.
+    const GROUP_INFO: usize = 245;
+    const LEAF: usize = 310;
+    const PARENT: usize = 80;
+    for (leaves, commit_size, path, budget) in
+        [(2, 623, 1, 4 * 1024), (50, 4734, 6, 12 * 1024), (250, 21_208, 8, 40 * 1024)]
+    {
+        let mut relay = Relay::new();
+        let (mut alice, mut bob, id) = pair(&mut relay);
+        // The rest of the group are devices that are never here.
+        let row = MembersRow { members: List::new((1..=leaves).collect()).unwrap(), told: List::default() };
+        let mut batch = Batch::default();
+        batch.put([b"m", &id.0[..]].concat(), row.encode());
+        relay.service.store_mut().apply(batch).unwrap();
+        let nodes = |n: usize| {
+            let nodes = (0..=path).map(|node| TreeNode {
+                index: node,
+                node: bytes(&vec![n as u8; if node == 0 { LEAF } else { PARENT }]),
+            });
+            Tree { width: 2 * leaves - 1, nodes: List::new(nodes.collect()).unwrap() }
+        };
+        let mut written = Vec::new();
+        for n in 0..10 {
+            relay.sync();
+            let before = relay.disk.written();
+            let request = SubmitCommit {
+                commit: bytes(&vec![n as u8; commit_size]),
+                group_info: bytes(&[n as u8; GROUP_INFO]),
+                tree: nodes(n),
+                ..commit(id, n as u64 + 1)
+            };
+            alice.submit(&mut relay, request).unwrap();
+            bob.drain(&mut relay);
+            relay.sync();
+            written.push(relay.disk.written() - before);
+        }
+        let mean = written.iter().sum::<u64>() / 10;
+        println!("{leaves} leaves: {mean} bytes written by a commit of {commit_size}, at most {budget}");
+        assert!(mean < budget, "{leaves} leaves: {written:?}");
     }
 }
