@@ -141,6 +141,11 @@ impl Batch {
         self.ops.is_empty()
     }
 
+    /// Whether there is more in it than entries that come and go.
+    pub fn changes_rows(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Put { .. } | Op::Delete { .. }))
+    }
+
     /// The changes.
     pub fn ops(&self) -> &[Op] {
         &self.ops

@@ -5,8 +5,18 @@ use super::change::Change;
 use super::refusal::Refusal;
 use super::{Now, Service, list};
 use crate::store::Store;
-use qpc_proto::limits::PAST_EPOCHS;
+use qpc_proto::id::ConversationId;
+use qpc_proto::limits::{MAX_LEAVES, PAST_EPOCHS};
 use qpc_proto::message::{Durability, ErrorCode, MessageEntry, SendMessage, Stored, Submitter};
+use qpc_proto::wire::List;
+use std::rc::Rc;
+
+/// What a message has to know of its group.
+pub(super) struct Group {
+    id: ConversationId,
+    epoch: u64,
+    members: List<u32, MAX_LEAVES>,
+}
 
 impl<S: Store> Service<S> {
     /// Puts a message into the queues of all devices of the group but the sender's.
@@ -21,15 +31,15 @@ impl<S: Store> Service<S> {
             Some(Submitter::Token(_)) => return Err(ErrorCode::Unsupported.into()),
             None => return Err(Refusal::invalid("nobody submits the message")),
         }
-        let conversation = self.conversation(&request.conversation)?;
-        let members = self.members(&request.conversation)?.members;
+        let group = self.group(&request.conversation)?;
+        let Group { epoch, members, .. } = &*group;
         if !members.contains(&session.number) {
             // The same to strangers as if there were no such conversation.
             self.accounts(&request.conversation, &session.user)?;
             return Err(ErrorCode::NotMember.into());
         }
-        if request.epoch > conversation.epoch || request.epoch + PAST_EPOCHS < conversation.epoch {
-            return Err(Refusal::with_detail(ErrorCode::WrongEpoch, conversation.epoch));
+        if request.epoch > *epoch || request.epoch + PAST_EPOCHS < *epoch {
+            return Err(Refusal::with_detail(ErrorCode::WrongEpoch, *epoch));
         }
         let entry = MessageEntry { payload: request.payload.clone() };
         let entry = self.entry(now, request.conversation, Some(session.device), entry);
@@ -58,5 +68,15 @@ impl<S: Store> Service<S> {
         self.mark_refused(now, &mut change, full)?;
         change.count = Some(|counters| counters.messages += 1);
         Ok(change)
+    }
+
+    fn group(&mut self, id: &ConversationId) -> Result<Rc<Group>, Refusal> {
+        if let Some(group) = self.group.as_ref().filter(|group| group.id == *id) {
+            return Ok(Rc::clone(group));
+        }
+        let epoch = self.conversation(id)?.epoch;
+        let group = Rc::new(Group { id: *id, epoch, members: self.members(id)?.members });
+        self.group = Some(Rc::clone(&group));
+        Ok(group)
     }
 }

@@ -40,6 +40,7 @@ use qpc_proto::message::{
 use qpc_proto::wire::{Blob, List, Message, Text};
 use refusal::Refusal;
 use sessions::Sessions;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The relay without its sockets.
@@ -58,6 +59,8 @@ pub struct Service<S> {
     sessions: Sessions,
     limits: Limits,
     sweep: queues::Sweep,
+    /// The group of the last message: the next one mostly is for the same. Forgotten when any row changes.
+    group: Option<Rc<messages::Group>>,
     counters: Counters,
 }
 
@@ -100,6 +103,7 @@ impl<S: Store> Service<S> {
             sessions: Sessions::default(),
             limits,
             sweep: queues::Sweep::default(),
+            group: None,
             counters: Counters::default(),
         };
         let age: Option<AgeRow> = service.row(key::AGE)?;
@@ -233,6 +237,9 @@ impl<S: Store> Service<S> {
             let write_age = !change.lazy && age >= self.age_written + self.policy.bounds.age_interval;
             if write_age {
                 change.batch.put(key::AGE.to_vec(), AgeRow { seconds: age }.encode());
+            }
+            if change.batch.changes_rows() {
+                self.group = None;
             }
             if let Err(error) = self.store.apply(change.batch) {
                 self.counters.store_errors += 1;
