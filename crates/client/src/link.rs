@@ -3,6 +3,7 @@
 //! A link is used by one task. It sends a request and reads frames until the answer is there; what the relay pushes
 //! meanwhile is kept in the order it came.
 
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use qpc_proto::message::{
 use qpc_proto::signing::{EXPORTER_LABEL, Exporter};
 use qpc_proto::wire::{Message, Text};
 use qpc_proto::{ALPN, VERSION};
-use qpc_transport::{socket, tls};
+use qpc_transport::tls;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream,

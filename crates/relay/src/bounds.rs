@@ -83,7 +83,7 @@ impl Default for ServiceBounds {
     }
 }
 
-/// Bounds of the network side. quinn's own defaults are made for servers with gigabytes.
+/// Bounds of the network side. `quinn_proto`'s own defaults are made for servers with gigabytes.
 #[derive(Clone, Debug)]
 pub struct NetBounds {
     /// Time for a handshake, then for hello and login: whoever only opens connections does not keep them.
@@ -98,7 +98,7 @@ pub struct NetBounds {
     pub half_open_unproved: usize,
     /// Handshakes of everybody together: 12 million instructions each.
     pub handshakes: Bucket,
-    /// First packets quinn holds until they are accepted or refused, and their bytes, each and in all.
+    /// First packets held until they are accepted or refused, and their bytes, each and in all.
     pub incoming: usize,
     /// Bytes of one of these.
     pub incoming_bytes: u64,
@@ -142,13 +142,13 @@ impl Default for NetBounds {
 }
 
 impl NetBounds {
-    /// What quinn is told of each connection.
-    pub fn transport(&self) -> quinn::TransportConfig {
+    /// What `quinn_proto` is told of each connection.
+    pub fn transport(&self) -> quinn_proto::TransportConfig {
         use qpc_proto::limits::MAX_BULK_STREAMS;
-        let mut discovery = quinn::MtuDiscoveryConfig::default();
+        let mut discovery = quinn_proto::MtuDiscoveryConfig::default();
         discovery.upper_bound(self.mtu);
         let idle_ms = u32::try_from(self.idle_time.as_millis()).unwrap_or(u32::MAX);
-        let mut transport = quinn::TransportConfig::default();
+        let mut transport = quinn_proto::TransportConfig::default();
         transport
             .max_concurrent_bidi_streams((1 + MAX_BULK_STREAMS).into())
             .max_concurrent_uni_streams(0u32.into())
@@ -158,7 +158,7 @@ impl NetBounds {
             .crypto_buffer_size(self.crypto_buffer)
             .datagram_receive_buffer_size(None)
             .datagram_send_buffer_size(0)
-            .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
+            .max_idle_timeout(Some(quinn_proto::VarInt::from_u32(idle_ms).into()))
             .mtu_discovery_config(Some(discovery));
         transport
     }

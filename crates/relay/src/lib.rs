@@ -22,4 +22,3 @@ mod self_test;
 pub mod service;
 mod status;
 pub mod store;
-mod tasks;

@@ -4,27 +4,28 @@ use crate::bounds::NetBounds;
 use crate::cli::address_of;
 use crate::clock::Clock;
 use crate::config::{Config, without_ipv6};
-use crate::control::{self, About};
+use crate::control::{self, About, Door};
 use crate::keys::{DataDir, KeyError, local_names};
-use crate::net::endpoint::{ListenError, Listeners, listen, server_config};
-use crate::net::hub::Hub;
+use crate::logger;
+use crate::net::endpoint::{ListenError, listen, server_config};
+use crate::net::hub::{Hub, RelayService};
+use crate::net::server::Server;
 use crate::sandbox::Sandbox;
 use crate::service::{Origin, Rng, Service};
+use crate::status::MetricsFile;
 use crate::store::{JournalStore, StoreError};
-use crate::tasks::spawn;
-use crate::{logger, status};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_journal::{Directory, Options};
-use quinn::Endpoint;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::time::Duration;
-use tokio::runtime::LocalOptions;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{interval, sleep, timeout};
+use std::time::{Duration, Instant};
 
 /// Why the relay does not run.
 #[derive(Debug, thiserror::Error)]
@@ -45,99 +46,198 @@ pub(crate) enum RunError {
     Start(io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("cannot wait for the network: {0}")]
+    Wait(io::Error),
 }
 
 /// Runs until it is told to stop. `announce` is given the address once the relay listens.
 pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) -> Result<(), RunError> {
     logger::install(config.log_level);
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build_local(LocalOptions::default()).map_err(RunError::Start)?;
-    runtime.block_on(serve(config, data, announce))
-}
-
-async fn serve(config: &Config, data: DataDir, announce: impl Fn(&str) -> bool) -> Result<(), RunError> {
     let data = DataDir::create(&data.path(""))?;
     let root = data.path("");
     let metrics = config.metrics_file.as_deref().and_then(Path::parent);
     let sandbox = Sandbox::enter(&[Some(&*root), metrics].into_iter().flatten().collect::<Vec<_>>());
+    // Before there is another thread, which would get them instead.
+    let signals = signals().map_err(|error| RunError::Start(error.into()))?;
     let clock = Clock::new(config.clock_file.clone());
     let service = open(config, &data, &clock)?;
-    let (hub, results) = Hub::new(service, clock).map_err(RunError::Start)?;
-    {
-        let hub = Rc::clone(&hub);
-        spawn(async move { hub.run_syncs(results).await });
-    }
+    let hub = Hub::new(service, clock).map_err(RunError::Start)?;
 
     let bounds = NetBounds::default();
-    let mut names = local_names(&config.name);
+    let names = local_names(&config.name);
     let identity = data.identity(&names)?;
     let secret = std::fs::read(data.path("opaque.key"));
     let secret = secret.map_err(|source| RunError::File { path: data.path("opaque.key"), source })?;
-    let listeners = Listeners::new(Rc::clone(&hub), bounds.clone(), config.max_connections);
-    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut listeners = Vec::new();
     for address in config.listen() {
-        let endpoint = match (listen(address, &identity, &bounds, &secret), without_ipv6(address)) {
+        listeners.push(match (listen(address, &identity, &bounds, &secret), without_ipv6(address)) {
             (Err(_), Some(v4)) if config.listen.is_empty() => listen(v4, &identity, &bounds, &secret),
-            (endpoint, _) => endpoint,
-        }?;
-        spawn(Rc::clone(&listeners).serve(endpoint.clone()));
-        endpoints.push(endpoint);
+            (listener, _) => listener,
+        }?);
     }
-    let bound: Vec<SocketAddr> = endpoints.iter().filter_map(|endpoint| endpoint.local_addr().ok()).collect();
+    let bound: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let port = bound.first().map_or(0, SocketAddr::port);
     let address = address_of(config, &bound, port, identity.fingerprint).to_string();
-    let about = Rc::new(About {
-        address: address.clone(),
-        listen: bound.iter().map(ToString::to_string).collect(),
-        sandbox,
-    });
+    let about =
+        About { address: address.clone(), listen: bound.iter().map(ToString::to_string).collect(), sandbox };
 
     let socket = data.path(control::SOCKET);
-    let door = control::listen(&socket).map_err(|source| RunError::File { path: socket.clone(), source })?;
-    spawn(control::serve(door, Rc::clone(&hub), Rc::clone(&about)));
-    if let Some(file) = config.metrics_file.clone() {
-        spawn(write_metrics(Rc::clone(&hub), Rc::clone(&about), file, config.metrics_interval));
-    }
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Start)?;
-    // A terminal that is closed, or a habit: configuration is read at start only.
-    let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Start)?;
+    let door = Door::open(&socket).map_err(|source| RunError::File { path: socket.clone(), source })?;
     log::info!("listening on {}", about.listen.join(" and "));
     if !announce(&address) {
         return Err(RunError::Print);
     }
+    let now = Instant::now();
+    let file = config.metrics_file.clone();
+    let relay = Relay {
+        config,
+        data: &data,
+        names,
+        server: Server::new(hub, listeners, bounds, config.max_connections),
+        signals,
+        door,
+        metrics: file.map(|file| MetricsFile::new(file, config.metrics_interval, now)),
+        about,
+        tick: now,
+        end: End::NotYet,
+    };
+    let ended = relay.run();
+    let _ = std::fs::remove_file(socket);
+    ended
+}
 
-    let mut minutes = interval(TICK);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => log::info!("restart the relay to read its configuration again"),
-            _ = minutes.tick() => {
-                hub.tick(config.compaction_bytes);
-                renew(config, &data, &bounds, &endpoints, &mut names);
+/// A relay that listens: all that is waited for, on one thread.
+struct Relay<'a> {
+    config: &'a Config,
+    data: &'a DataDir,
+    /// In the certificate.
+    names: BTreeSet<String>,
+    server: Server,
+    signals: SignalFd,
+    door: Door,
+    metrics: Option<MetricsFile>,
+    about: About,
+    /// When regular work is due.
+    tick: Instant,
+    end: End,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy)]
+enum End {
+    NotYet,
+    /// Sessions say goodbye and end.
+    Farewell(Instant),
+    /// Those that did not are closed.
+    Closing(Instant),
+}
+
+impl Relay<'_> {
+    fn run(mut self) -> Result<(), RunError> {
+        let mut synced = Ok(());
+        loop {
+            let ready = self.wait().map_err(|error| RunError::Wait(error.into()))?;
+            let now = Instant::now();
+            let [signals, door, server @ ..] = &*ready else { continue };
+            self.server.turn(server, now);
+            let visited = !door.is_empty() || self.door.deadline().is_some();
+            if visited {
+                self.door.turn(self.server.hub(), &self.about, now);
+            }
+            if !signals.is_empty() {
+                self.take_signals(now);
+            }
+            self.work(now);
+            match self.end {
+                End::Farewell(until) if self.server.hub().connections == 0 || until <= now => {
+                    synced = self.server.hub().sync_now();
+                    self.server.close();
+                    self.end = End::Closing(now + FAREWELL);
+                }
+                End::Closing(until) if self.server.is_empty() || until <= now => return Ok(synced?),
+                _ => {}
             }
         }
     }
-    log::info!("going down");
-    hub.say_goodbye();
-    // Sessions say goodbye and end; those that do not are closed.
-    let _ = timeout(FAREWELL, async {
-        while hub.connections.get() > 0 {
-            sleep(Duration::from_millis(20)).await;
+
+    /// Waits until something can be done: signals, the door, and what else the server waits for.
+    fn wait(&self) -> nix::Result<Vec<PollFlags>> {
+        let now = Instant::now();
+        let end = match self.end {
+            End::NotYet => None,
+            End::Farewell(until) | End::Closing(until) => Some(until),
+        };
+        let metrics = self.metrics.as_ref().map(|metrics| metrics.due);
+        let deadlines = [self.server.deadline(now), self.door.deadline(), metrics, end, Some(self.tick)];
+        let until = deadlines.into_iter().flatten().min().unwrap_or(self.tick);
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        // Its place is taken even if there is nothing to wait for.
+        let nothing = || PollFd::new(self.signals.as_fd(), PollFlags::empty());
+        fds.push(self.door.wait_for().unwrap_or_else(nothing));
+        self.server.wait_for(&mut fds);
+        match poll(&mut fds, milliseconds(until.saturating_duration_since(now))) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
         }
-    })
-    .await;
-    let synced = hub.sync_now();
-    for endpoint in &endpoints {
-        endpoint.close(0u32.into(), b"the relay is restarting");
-        let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+        Ok(fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect())
     }
-    let _ = std::fs::remove_file(socket);
-    Ok(synced?)
+
+    fn take_signals(&mut self, now: Instant) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            // A terminal that is closed, or a habit: configuration is read at start only.
+            if signal.ssi_signo == Signal::SIGHUP as u32 {
+                log::info!("restart the relay to read its configuration again");
+            } else if matches!(self.end, End::NotYet) {
+                log::info!("going down");
+                self.server.hub().say_goodbye();
+                self.end = End::Farewell(now + FAREWELL);
+            }
+        }
+    }
+
+    /// What is due by the clock.
+    fn work(&mut self, now: Instant) {
+        if self.tick <= now {
+            self.tick = now + TICK;
+            self.server.hub().tick(self.config.compaction_bytes);
+            self.renew();
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.turn(self.server.hub(), &self.about, now);
+        }
+    }
+
+    /// Shows new connections a certificate with today's addresses.
+    fn renew(&mut self) {
+        let today = local_names(&self.config.name);
+        if today == self.names {
+            return;
+        }
+        let renewed = self.data.identity(&today).map_err(RunError::from).and_then(|identity| {
+            self.server.set_config(&server_config(&identity, &NetBounds::default())?);
+            Ok(())
+        });
+        match renewed {
+            Ok(()) => self.names = today,
+            Err(error) => log::warn!("this machine's addresses changed, but not the certificate: {error}"),
+        }
+    }
 }
 
-fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<crate::net::hub::RelayService, RunError> {
+/// Has signals wait to be read.
+fn signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+/// Not less, or the last millisecond of every wait would be spent asking.
+fn milliseconds(time: Duration) -> PollTimeout {
+    PollTimeout::from(u16::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u16::MAX))
+}
+
+fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<RelayService, RunError> {
     let path = data.path("store");
     let options = Options {
         segment_bytes: config.segment_bytes,
@@ -167,54 +267,6 @@ fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<crate::net::hu
 fn place(path: &Path) -> Vec<u8> {
     let Ok(metadata) = std::fs::metadata(path) else { return Vec::new() };
     [metadata.dev().to_be_bytes(), metadata.ino().to_be_bytes()].concat()
-}
-
-/// Shows new connections a certificate with today's addresses.
-fn renew(
-    config: &Config,
-    data: &DataDir,
-    bounds: &NetBounds,
-    endpoints: &[Endpoint],
-    names: &mut BTreeSet<String>,
-) {
-    let today = local_names(&config.name);
-    if today == *names {
-        return;
-    }
-    let renewed = data.identity(&today).map_err(RunError::from).and_then(|identity| {
-        for endpoint in endpoints {
-            endpoint.set_server_config(Some(server_config(&identity, bounds)?));
-        }
-        Ok(())
-    });
-    match renewed {
-        Ok(()) => *names = today,
-        Err(error) => log::warn!("this machine's addresses changed, but not the certificate: {error}"),
-    }
-}
-
-async fn write_metrics(hub: Rc<Hub>, about: Rc<About>, file: PathBuf, every: Duration) {
-    let temporary = file.with_extension("new");
-    let mut failed = false;
-    loop {
-        let text = status::metrics(&status::status(&hub, &about));
-        let write = || -> io::Result<()> {
-            let mut options = std::fs::OpenOptions::new();
-            let mut out = options.write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
-            io::Write::write_all(&mut out, text.as_bytes())?;
-            std::fs::rename(&temporary, &file)
-        };
-        match write() {
-            Ok(()) => failed = false,
-            // Once, not every minute.
-            Err(error) if !failed => {
-                log::warn!("cannot write {}: {error}", file.display());
-                failed = true;
-            }
-            Err(_) => {}
-        }
-        sleep(every).await;
-    }
 }
 
 /// How often regular work is done.

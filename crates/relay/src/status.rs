@@ -6,40 +6,43 @@ use crate::service::Counters;
 use crate::store::Store;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Everything, as JSON.
 pub(crate) fn status(hub: &Hub, about: &About) -> Value {
     let now = hub.clock().now();
-    hub.with_service(|service| {
-        let summary = service.summary();
-        let stats = service.store().stats();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "generation": summary.generation.to_string(),
-            "address": about.address,
-            "listen": about.listen,
-            "uptime_seconds": now.uptime.as_secs(),
-            "clock_believed": now.wall.is_some(),
-            "connections": hub.connections.get(),
-            "sessions": summary.sessions,
-            "accounts": summary.accounts,
-            "devices": summary.devices,
-            "conversations": summary.conversations,
-            "queued_messages": summary.queued_messages,
-            "queued_bytes": summary.queued_bytes,
-            "memory_bytes": resident_bytes(),
-            "sandbox": about.sandbox.status(),
-            "store": {
-                "bytes_on_disk": stats.disk_bytes,
-                "live_bytes": stats.live_bytes,
-                "segments": stats.segments,
-                "bytes_written": stats.bytes_written,
-                "syncs": stats.syncs,
-                "read_only": stats.read_only,
-            },
-            "counters": counters(service.counters()).map(|(name, value)| (name.to_owned(), value.into()))
-                .into_iter().collect::<serde_json::Map<String, Value>>(),
-        })
+    let service = hub.service();
+    let summary = service.summary();
+    let stats = service.store().stats();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": summary.generation.to_string(),
+        "address": about.address,
+        "listen": about.listen,
+        "uptime_seconds": now.uptime.as_secs(),
+        "clock_believed": now.wall.is_some(),
+        "connections": hub.connections,
+        "sessions": summary.sessions,
+        "accounts": summary.accounts,
+        "devices": summary.devices,
+        "conversations": summary.conversations,
+        "queued_messages": summary.queued_messages,
+        "queued_bytes": summary.queued_bytes,
+        "memory_bytes": resident_bytes(),
+        "sandbox": about.sandbox.status(),
+        "store": {
+            "bytes_on_disk": stats.disk_bytes,
+            "live_bytes": stats.live_bytes,
+            "segments": stats.segments,
+            "bytes_written": stats.bytes_written,
+            "syncs": stats.syncs,
+            "read_only": stats.read_only,
+        },
+        "counters": counters(service.counters()).map(|(name, value)| (name.to_owned(), value.into()))
+            .into_iter().collect::<serde_json::Map<String, Value>>(),
     })
 }
 
@@ -78,6 +81,46 @@ pub(crate) fn metrics(status: &Value) -> String {
         let _ = writeln!(out, "# TYPE qpc_relay_{name}_total counter\nqpc_relay_{name}_total {value}");
     }
     out
+}
+
+/// A file that is written anew all the time, for monitoring.
+pub(crate) struct MetricsFile {
+    file: PathBuf,
+    every: Duration,
+    /// When it is next written.
+    pub(crate) due: Instant,
+    failed: bool,
+}
+
+impl MetricsFile {
+    pub(crate) fn new(file: PathBuf, every: Duration, now: Instant) -> Self {
+        Self { file, every, due: now, failed: false }
+    }
+
+    /// Writes it if it is time.
+    pub(crate) fn turn(&mut self, hub: &Hub, about: &About, now: Instant) {
+        if self.due > now {
+            return;
+        }
+        self.due = now + self.every;
+        match replace(&self.file, &metrics(&status(hub, about))) {
+            Ok(()) => self.failed = false,
+            // Once, not every minute.
+            Err(error) if !self.failed => {
+                log::warn!("cannot write {}: {error}", self.file.display());
+                self.failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let temporary = file.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    io::Write::write_all(&mut out, text.as_bytes())?;
+    std::fs::rename(&temporary, file)
 }
 
 fn put(value: &Value, prefix: &str, out: &mut String) {

@@ -6,17 +6,24 @@
 use crate::clock::Clock;
 use crate::service::{AdminReply, AdminRequest, Caller, Outcome, Service};
 use crate::store::{JournalStore, Store};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use qpc_journal::{Directory, Position, SyncJob, Synced};
 use qpc_proto::id::DeviceId;
 use qpc_proto::message::{ClientFrame, NoticeKind};
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use quinn_proto::ConnectionHandle;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::rc::Rc;
-use std::sync::mpsc;
-use tokio::sync::{Notify, mpsc as async_mpsc, watch};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, mpsc};
 
 pub(crate) type RelayService = Service<JournalStore<Directory>>;
+
+/// Which connection, of all listeners'.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct SessionId {
+    pub(crate) listener: usize,
+    pub(crate) connection: ConnectionHandle,
+}
 
 /// How far the store is on disk, and whether it still gets there.
 #[derive(Clone, Copy, Debug)]
@@ -25,165 +32,180 @@ pub(crate) struct Durable {
     pub(crate) failed: bool,
 }
 
+impl Durable {
+    /// Whether no more is to be expected for this position: it is durable, or will never be.
+    pub(crate) fn decided(&self, position: Position) -> bool {
+        position <= self.position || self.failed
+    }
+}
+
 /// What waits for one session.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox {
+struct Mailbox {
     /// Entries up to a number, once a position is durable.
-    wakes: RefCell<VecDeque<(Position, u64)>>,
-    notices: RefCell<VecDeque<NoticeKind>>,
-    changed: Notify,
+    wakes: VecDeque<(Position, u64)>,
+    notices: VecDeque<NoticeKind>,
 }
 
-impl Mailbox {
-    /// The highest delivery whose batch is durable.
-    pub(crate) fn ready(&self, durable: Position) -> Option<u64> {
-        let mut wakes = self.wakes.borrow_mut();
-        let mut ready = None;
-        while let Some(&(position, up_to)) = wakes.front().filter(|(position, _)| *position <= durable) {
-            let _: Position = position;
-            ready = Some(up_to);
-            wakes.pop_front();
-        }
-        ready
-    }
-
-    pub(crate) fn next_notice(&self) -> Option<NoticeKind> {
-        self.notices.borrow_mut().pop_front()
-    }
-
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn wake(&self, position: Position, up_to: u64) {
-        let mut wakes = self.wakes.borrow_mut();
-        // The first stays as it is, so that a busy queue is not put off again and again; later ones are joined.
-        if wakes.len() > 1 {
-            wakes.pop_back();
-        }
-        wakes.push_back((position, up_to));
-        self.changed.notify_one();
-    }
-
-    fn notice(&self, kind: NoticeKind) {
-        let mut notices = self.notices.borrow_mut();
-        if !notices.contains(&kind) {
-            notices.push_back(kind);
-        }
-        self.changed.notify_one();
-    }
-}
-
-/// See the module's documentation. Shared by the tasks of one thread.
+/// See the module's documentation.
 pub(crate) struct Hub {
-    service: RefCell<RelayService>,
+    service: RelayService,
     clock: Clock,
-    mailboxes: RefCell<HashMap<DeviceId, Rc<Mailbox>>>,
+    sessions: HashMap<DeviceId, SessionId>,
+    mailboxes: HashMap<SessionId, Mailbox>,
+    /// Connections.
+    pub(crate) connections: usize,
+    /// Sessions with something to do.
+    woken: Vec<SessionId>,
+    /// Sessions to wake after the next sync.
+    waiting: BTreeSet<SessionId>,
     /// Behind the last batch that an answer spoke of.
-    spoken: Cell<Position>,
-    syncing: Cell<bool>,
+    spoken: Position,
+    durable: Durable,
+    syncing: bool,
     jobs: mpsc::Sender<SyncJob<Directory>>,
-    durable: watch::Sender<Durable>,
-    pub(crate) connections: Cell<usize>,
+    results: mpsc::Receiver<Synced>,
+    /// Readable while there are results.
+    done: Arc<EventFd>,
 }
-
-/// Syncs that have been run, on their way back.
-pub(crate) type SyncResults = async_mpsc::UnboundedReceiver<Synced>;
 
 impl Hub {
-    /// Starts the journal's thread. Hand the results to [`Hub::run_syncs`].
-    pub(crate) fn new(service: RelayService, clock: Clock) -> io::Result<(Rc<Self>, SyncResults)> {
+    /// Starts the journal's thread.
+    pub(crate) fn new(service: RelayService, clock: Clock) -> io::Result<Self> {
         let (jobs, incoming) = mpsc::channel::<SyncJob<Directory>>();
-        let (outgoing, results) = async_mpsc::unbounded_channel();
+        let (outgoing, results) = mpsc::channel();
+        let done = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let wake = Arc::clone(&done);
         std::thread::Builder::new().name("journal".into()).stack_size(64 * 1024).spawn(move || {
             // It ends with the hub, whose sender is then gone.
             for job in incoming {
-                if outgoing.send(job.run()).is_err() {
+                if outgoing.send(job.run()).is_err() || wake.write(1).is_err() {
                     break;
                 }
             }
         })?;
         let position = service.store().durable();
-        let hub = Self {
-            service: RefCell::new(service),
+        Ok(Self {
+            service,
             clock,
-            mailboxes: RefCell::default(),
-            spoken: Cell::new(position),
-            syncing: Cell::new(false),
+            sessions: HashMap::new(),
+            mailboxes: HashMap::new(),
+            connections: 0,
+            woken: Vec::new(),
+            waiting: BTreeSet::new(),
+            spoken: position,
+            durable: Durable { position, failed: false },
+            syncing: false,
             jobs,
-            durable: watch::Sender::new(Durable { position, failed: false }),
-            connections: Cell::new(0),
-        };
-        Ok((Rc::new(hub), results))
+            results,
+            done,
+        })
     }
 
-    /// Takes back the results of syncs, for ever.
-    pub(crate) async fn run_syncs(&self, mut results: SyncResults) {
-        while let Some(done) = results.recv().await {
-            self.syncing.set(false);
-            let finished = self.service.borrow_mut().store_mut().finish_sync(done);
-            match finished {
-                Ok(position) => drop(self.durable.send_replace(Durable { position, failed: false })),
+    /// Takes back the results of syncs.
+    pub(crate) fn finish_syncs(&mut self) {
+        // It fails if nothing was written, and then there is nothing to read either.
+        let _ = self.done.read();
+        while let Ok(done) = self.results.try_recv() {
+            self.syncing = false;
+            match self.service.store_mut().finish_sync(done) {
+                Ok(position) => self.durable = Durable { position, failed: false },
                 Err(error) => {
                     log::error!("{error}; writes are refused until the relay is started again");
-                    self.durable.send_modify(|durable| durable.failed = true);
+                    self.durable.failed = true;
                 }
             }
+            self.woken.extend(std::mem::take(&mut self.waiting));
             self.sync_if_waited_for();
         }
     }
 
-    /// A view of how far the store is on disk.
-    pub(crate) fn durable(&self) -> watch::Receiver<Durable> {
-        self.durable.subscribe()
+    /// How far the store is on disk.
+    pub(crate) fn durable(&self) -> Durable {
+        self.durable
+    }
+
+    /// Has a session woken once more is durable.
+    pub(crate) fn wake_when_durable(&mut self, session: SessionId) {
+        self.waiting.insert(session);
+    }
+
+    /// Has a session woken.
+    pub(crate) fn wake(&mut self, session: SessionId) {
+        self.woken.push(session);
+    }
+
+    /// Whether [`Hub::take_woken`] would give any.
+    pub(crate) fn anyone_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// The sessions that have something to do since this was last asked.
+    pub(crate) fn take_woken(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.woken)
     }
 
     /// Hands a request to the service. The outcome may be told once the position is durable.
-    pub(crate) fn handle(&self, caller: &mut Caller, frame: &ClientFrame) -> (Outcome, Position) {
-        let outcome = self.service.borrow_mut().handle(self.clock.now(), caller, frame);
+    pub(crate) fn handle(&mut self, caller: &mut Caller, frame: &ClientFrame) -> (Outcome, Position) {
+        let outcome = self.service.handle(self.clock.now(), caller, frame);
         let position = self.spread(&outcome);
         (outcome, position)
     }
 
     /// As [`Hub::handle`], for the relay's owner.
-    pub(crate) fn admin(&self, request: AdminRequest) -> (AdminReply, Position) {
-        let (reply, outcome) = self.service.borrow_mut().admin(self.clock.now(), request);
+    pub(crate) fn admin(&mut self, request: AdminRequest) -> (AdminReply, Position) {
+        let (reply, outcome) = self.service.admin(self.clock.now(), request);
         let position = self.spread(&outcome);
         (reply, position)
     }
 
     /// Regular work.
-    pub(crate) fn tick(&self, budget: u32) {
-        let outcome = self.service.borrow_mut().tick(self.clock.now(), budget);
+    pub(crate) fn tick(&mut self, budget: u32) {
+        let outcome = self.service.tick(self.clock.now(), budget);
         self.spread(&outcome);
         // What nobody waited for is made durable now and then.
-        self.spoken.set(self.service.borrow().store().applied());
+        self.spoken = self.service.store().applied();
         self.sync_if_waited_for();
     }
 
     /// Makes a connection the session of a device. Whoever was it before is told.
-    pub(crate) fn open_mailbox(&self, device: DeviceId) -> Rc<Mailbox> {
-        let mailbox = Rc::<Mailbox>::default();
-        if let Some(older) = self.mailboxes.borrow_mut().insert(device, Rc::clone(&mailbox)) {
-            older.notice(NoticeKind::Replaced);
+    pub(crate) fn open_mailbox(&mut self, device: DeviceId, session: SessionId) {
+        self.mailboxes.insert(session, Mailbox::default());
+        if let Some(older) = self.sessions.insert(device, session) {
+            self.notice(older, NoticeKind::Replaced);
         }
-        mailbox
     }
 
     /// The connection is gone.
-    pub(crate) fn close(&self, caller: &Caller, mailbox: Option<&Rc<Mailbox>>) {
-        self.service.borrow_mut().session_closed(caller);
-        if let (Some(device), Some(mailbox)) = (caller.device(), mailbox) {
-            let mut mailboxes = self.mailboxes.borrow_mut();
-            if mailboxes.get(&device).is_some_and(|current| Rc::ptr_eq(current, mailbox)) {
-                mailboxes.remove(&device);
-            }
+    pub(crate) fn close(&mut self, caller: &Caller, session: SessionId) {
+        self.connections -= 1;
+        self.service.session_closed(caller);
+        self.mailboxes.remove(&session);
+        self.waiting.remove(&session);
+        if let Some(device) = caller.device()
+            && self.sessions.get(&device) == Some(&session)
+        {
+            self.sessions.remove(&device);
         }
+    }
+
+    /// The highest delivery that became durable for a session.
+    pub(crate) fn ready(&mut self, session: SessionId) -> Option<u64> {
+        let wakes = &mut self.mailboxes.get_mut(&session)?.wakes;
+        let mut ready = None;
+        while let Some((_, up_to)) = wakes.pop_front_if(|(position, _)| *position <= self.durable.position) {
+            ready = Some(up_to);
+        }
+        ready
+    }
+
+    pub(crate) fn next_notice(&mut self, session: SessionId) -> Option<NoticeKind> {
+        self.mailboxes.get_mut(&session)?.notices.pop_front()
     }
 
     /// The next entry for a device, encoded.
     pub(crate) fn next_delivery(&self, device: DeviceId, after: u64) -> Option<(u64, Vec<u8>)> {
-        match self.service.borrow().next_delivery(device, after) {
+        match self.service.next_delivery(device, after) {
             Ok(next) => next,
             Err(error) => {
                 log::error!("cannot read what waits for device {device}: {error}");
@@ -193,21 +215,22 @@ impl Hub {
     }
 
     /// Tells all sessions that the relay goes down.
-    pub(crate) fn say_goodbye(&self) {
-        self.mailboxes.borrow().values().for_each(|mailbox| mailbox.notice(NoticeKind::Closing));
+    pub(crate) fn say_goodbye(&mut self) {
+        for session in self.mailboxes.keys().copied().collect::<Vec<_>>() {
+            self.notice(session, NoticeKind::Closing);
+        }
     }
 
     /// Makes everything durable, now.
-    pub(crate) fn sync_now(&self) -> Result<(), crate::store::StoreError> {
-        let mut service = self.service.borrow_mut();
-        match service.store().start_sync() {
-            Some(job) => service.store_mut().finish_sync(job.run()).map(drop),
+    pub(crate) fn sync_now(&mut self) -> Result<(), crate::store::StoreError> {
+        match self.service.store().start_sync() {
+            Some(job) => self.service.store_mut().finish_sync(job.run()).map(drop),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn with_service<T>(&self, look: impl FnOnce(&RelayService) -> T) -> T {
-        look(&self.service.borrow())
+    pub(crate) fn service(&self) -> &RelayService {
+        &self.service
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -215,43 +238,66 @@ impl Hub {
     }
 
     /// Passes on what an outcome means to others, and says what position its own answer waits for.
-    fn spread(&self, outcome: &Outcome) -> Position {
-        let applied = self.service.borrow().store().applied();
+    fn spread(&mut self, outcome: &Outcome) -> Position {
+        let applied = self.service.store().applied();
         if outcome.needs_sync {
-            self.spoken.set(applied);
+            self.spoken = applied;
             self.sync_if_waited_for();
         }
-        let mailboxes = self.mailboxes.borrow();
         for (device, up_to) in &outcome.wake {
-            if let Some(mailbox) = mailboxes.get(device) {
-                mailbox.wake(applied, *up_to);
+            if let Some(&session) = self.sessions.get(device) {
+                self.deliver(session, applied, *up_to);
             }
         }
         for (device, kind) in &outcome.notices {
-            if let Some(mailbox) = mailboxes.get(device) {
-                mailbox.notice(*kind);
+            if let Some(&session) = self.sessions.get(device) {
+                self.notice(session, *kind);
             }
         }
         // What reads is answered from a store that takes no writes any more, too.
-        let durable = *self.durable.borrow();
-        if durable.failed && !outcome.needs_sync {
-            return durable.position;
+        if self.durable.failed && !outcome.needs_sync {
+            return self.durable.position;
         }
         // An acknowledgement waits for nothing; everything else for the last batch that mattered.
-        self.spoken.get()
+        self.spoken
     }
 
-    fn sync_if_waited_for(&self) {
-        let service = self.service.borrow();
+    /// There are entries up to a number for a session, which it may have once the position is durable.
+    fn deliver(&mut self, session: SessionId, position: Position, up_to: u64) {
+        let Some(mailbox) = self.mailboxes.get_mut(&session) else { return };
+        // The first stays as it is, so that a busy queue is not put off again and again; later ones are joined.
+        if mailbox.wakes.len() > 1 {
+            mailbox.wakes.pop_back();
+        }
+        mailbox.wakes.push_back((position, up_to));
+        match self.durable.decided(position) {
+            true => self.wake(session),
+            false => self.wake_when_durable(session),
+        }
+    }
+
+    fn notice(&mut self, session: SessionId, kind: NoticeKind) {
+        let Some(mailbox) = self.mailboxes.get_mut(&session) else { return };
+        if !mailbox.notices.contains(&kind) {
+            mailbox.notices.push_back(kind);
+        }
+        self.wake(session);
+    }
+
+    fn sync_if_waited_for(&mut self) {
         // After a sync that failed, all that follow do: asked for again and again, they would keep the thread busy for ever.
-        if self.syncing.get()
-            || self.durable.borrow().failed
-            || service.store().durable() >= self.spoken.get()
-        {
+        if self.syncing || self.durable.failed || self.service.store().durable() >= self.spoken {
             return;
         }
-        if let Some(job) = service.store().start_sync() {
-            self.syncing.set(self.jobs.send(job).is_ok());
+        if let Some(job) = self.service.store().start_sync() {
+            self.syncing = self.jobs.send(job).is_ok();
         }
+    }
+}
+
+/// Readable once a sync is done.
+impl AsFd for Hub {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
     }
 }

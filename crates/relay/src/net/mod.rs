@@ -1,8 +1,13 @@
 //! The network side: one thread for sockets and the service, one for the journal's syncs.
 //!
-//! [`endpoint`] takes connections, `session` serves one each, and the [`hub`] is what they share: the service, and who
-//! waits for what to be durable.
+//! The [`server`] waits for sockets and gives each connection its turn; a `session` serves one; the `gate` keeps their
+//! number within bounds; and the [`hub`] is what they share: the service, and who waits for what to be durable.
 
+mod bulk;
 pub(crate) mod endpoint;
+mod gate;
 pub(crate) mod hub;
+pub(crate) mod server;
 mod session;
+#[cfg(test)]
+mod tests;

@@ -1,282 +1,499 @@
 //! One connection: frames in, answers and deliveries out.
 //!
-//! The reader hands each request to the service and passes the answer, with the position it waits for, to the writer.
-//! The writer sends answers in their order as soon as they are durable, and deliveries against credit in between. A peer that
-//! does not read stops its own writer, then its own reader, and nobody else.
+//! In its turn a session takes what has come, hands each request to the service, and holds the answer until its position is
+//! durable. Answers leave in their order, deliveries against credit in between. A peer that does not read has its own
+//! answers pile up, and then its own requests unread, and holds nobody else up.
 
-use super::endpoint::{Listeners, close};
-use super::hub::{Durable, Hub, Mailbox};
+use super::bulk::Bulk;
+use super::hub::{Durable, Hub, SessionId};
+use super::server::Shared;
 use crate::service::Caller;
-use crate::tasks::spawn;
+use bytes::Bytes;
 use qpc_journal::Position;
 use qpc_proto::frame::{self, Decoder};
-use qpc_proto::id::DeviceId;
-use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CONTROL_FRAME, MAX_CREDIT, MAX_PIPELINE};
+use qpc_proto::limits::{MAX_CONTROL_FRAME, MAX_CREDIT, MAX_PIPELINE};
 use qpc_proto::message::{
     ClientFrame, Delivery, Entry, Error, ErrorCode, Notice, NoticeKind, RelayFrame, Reply, Request,
 };
 use qpc_proto::signing::EXPORTER_LABEL;
 use qpc_proto::wire::{Message, Text};
-use quinn::{Connection, RecvStream, SendStream};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use qpc_transport::driver::Next;
+use quinn_proto::{Connection, Dir, Event, SendStream, StreamEvent, StreamId, VarInt, WriteError};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Why the relay ends a connection.
+pub(super) struct Close {
+    code: u32,
+    reason: &'static str,
+}
+
+impl Close {
+    pub(super) fn new(code: ErrorCode, reason: &'static str) -> Self {
+        Self { code: code.into(), reason }
+    }
+
+    /// The peer has broken off.
+    fn broken() -> Self {
+        Self::new(ErrorCode::Internal, "")
+    }
+}
+
+/// What is kept for a connection.
+pub(crate) struct Session(Phase);
+
+enum Phase {
+    /// The handshake has time until then.
+    Handshake(Instant),
+    Open(Box<Open>),
+    /// All there is to be done is QUIC's.
+    Closed,
+}
+
+impl Session {
+    pub(super) fn new(handshake_until: Instant) -> Self {
+        Self(Phase::Handshake(handshake_until))
+    }
+
+    /// See [`qpc_transport::driver::Application::turn`].
+    pub(super) fn turn(
+        &mut self,
+        id: SessionId,
+        connection: &mut Connection,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Next {
+        let close = match self.work(id, connection, shared, now) {
+            Ok(next) => return next,
+            Err(close) => close,
+        };
+        self.end(shared);
+        connection.close(now, VarInt::from_u32(close.code), Bytes::from_static(close.reason.as_bytes()));
+        Next::default()
+    }
+
+    fn work(
+        &mut self,
+        id: SessionId,
+        connection: &mut Connection,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Result<Next, Close> {
+        while let Some(event) = connection.poll() {
+            match (event, &mut self.0) {
+                (Event::Connected, Phase::Handshake(_)) => {
+                    let open = Open::new(id, connection, now + shared.bounds.login_time)?;
+                    shared.gate.leave();
+                    shared.hub.connections += 1;
+                    self.0 = Phase::Open(Box::new(open));
+                }
+                (Event::ConnectionLost { .. }, _) => self.end(shared),
+                (Event::Stream(event), Phase::Open(open)) => open.event(&event, connection)?,
+                _ => {}
+            }
+        }
+        match &mut self.0 {
+            Phase::Open(open) => open.turn(connection, shared, now),
+            Phase::Handshake(until) if now < *until => Ok(Next { soon: false, deadline: Some(*until) }),
+            Phase::Handshake(_) => Err(Close { code: 0, reason: "" }),
+            Phase::Closed => Ok(Next::default()),
+        }
+    }
+
+    /// Gives back what it had of what all share.
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        match std::mem::replace(&mut self.0, Phase::Closed) {
+            Phase::Handshake(_) => shared.gate.leave(),
+            Phase::Open(open) => {
+                shared.hub.close(&open.caller, open.id);
+                open.bulk.into_iter().for_each(|bulk| bulk.end(shared));
+                shared.places.forget(open.id);
+                shared.offer_place();
+            }
+            Phase::Closed => {}
+        }
+    }
+}
+
+/// A connection behind its handshake.
+struct Open {
+    id: SessionId,
+    caller: Caller,
+    /// When to close it unless it has logged in.
+    login_until: Option<Instant>,
+    /// The first stream that the peer opened.
+    control: Option<Control>,
+    bulk: Vec<Bulk>,
+    deliveries: Deliveries,
+}
+
+impl Open {
+    fn new(id: SessionId, connection: &Connection, login_until: Instant) -> Result<Self, Close> {
+        let mut exporter = [0; 32];
+        let exported = connection.crypto_session().export_keying_material(&mut exporter, EXPORTER_LABEL, b"");
+        exported.map_err(|_| Close::new(ErrorCode::Internal, "no exporter"))?;
+        Ok(Self {
+            id,
+            caller: Caller::new(exporter, connection.remote_address().ip()),
+            login_until: Some(login_until),
+            control: None,
+            bulk: Vec::new(),
+            deliveries: Deliveries::default(),
+        })
+    }
+
+    fn event(&mut self, event: &StreamEvent, connection: &mut Connection) -> Result<(), Close> {
+        let control = self.control.as_mut();
+        match event {
+            StreamEvent::Opened { .. } => {
+                while let Some(stream) = connection.streams().accept(Dir::Bi) {
+                    match &self.control {
+                        None => self.control = Some(Control::new(stream)),
+                        Some(_) => self.bulk.push(Bulk::new(stream)),
+                    }
+                }
+            }
+            StreamEvent::Readable { id } => match control.filter(|control| control.stream == *id) {
+                Some(control) => control.readable = true,
+                None => self.bulk.iter_mut().for_each(|bulk| bulk.readable(*id)),
+            },
+            StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. } => {
+                if let Some(control) = control.filter(|control| control.stream == *id) {
+                    // The last word has arrived, or nobody listens any more.
+                    return Err(control
+                        .farewell
+                        .take()
+                        .map_or_else(Close::broken, |farewell| farewell.close));
+                }
+            }
+            // Whoever was blocked tries again in every turn.
+            StreamEvent::Writable { .. } | StreamEvent::Available { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn turn(
+        &mut self,
+        connection: &mut Connection,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Result<Next, Close> {
+        if shared.closing {
+            return Err(Close { code: 0, reason: "the relay is restarting" });
+        }
+        if self.login_until.is_some_and(|until| until <= now) {
+            if !self.caller.authenticated() {
+                return Err(Close::new(ErrorCode::NotAuthenticated, "log in sooner"));
+            }
+            self.login_until = None;
+        }
+        let mut peer = Peer { id: self.id, caller: &mut self.caller, deliveries: &mut self.deliveries };
+        let mut soon = false;
+        let mut deadline = self.login_until;
+        if let Some(control) = &mut self.control {
+            soon = control.turn(&mut peer, connection, &mut shared.hub, now)?;
+            deadline = earliest(deadline, control.farewell.as_ref().map(|farewell| farewell.until));
+        }
+        let mut index = 0;
+        while let Some(bulk) = self.bulk.get_mut(index) {
+            if bulk.turn(&mut peer, connection, shared, now)? {
+                self.bulk.swap_remove(index).end(shared);
+            } else {
+                deadline = earliest(deadline, bulk.until());
+                index += 1;
+            }
+        }
+        Ok(Next { soon, deadline })
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+/// Who is at the other end, for the streams of a connection.
+pub(super) struct Peer<'a> {
+    pub(super) id: SessionId,
+    pub(super) caller: &'a mut Caller,
+    deliveries: &'a mut Deliveries,
+}
+
+/// Deliveries as far as they are granted and sent.
+#[derive(Default)]
+struct Deliveries {
+    /// Granted and not sent.
+    credit: u32,
+    sent: u64,
+    /// Durable.
+    ready: u64,
+}
+
+impl Peer<'_> {
+    /// Has the service answer a request, and does what follows for this connection.
+    pub(super) fn request(&mut self, hub: &mut Hub, frame: &ClientFrame) -> Option<Answer> {
+        let (outcome, position) = hub.handle(self.caller, frame);
+        self.deliveries.credit = (self.deliveries.credit + outcome.credit).min(MAX_CREDIT);
+        if let Some(device) = outcome.opened {
+            *self.deliveries = Deliveries::default();
+            if let Some(Reply::Session(session)) = &outcome.reply {
+                self.deliveries.ready = session.next_delivery.saturating_sub(1);
+            }
+            hub.open_mailbox(device, self.id);
+        }
+        // Acknowledgements speak of nothing that could be lost.
+        let lazy = matches!(frame.request, Some(Request::Ack(_)));
+        let position = if lazy { Position::default() } else { position };
+        outcome.reply.map(|reply| Answer::new(frame.id, reply, position, outcome.close))
+    }
+
+    /// The next delivery, as a frame, if it is granted.
+    fn next_delivery(&mut self, hub: &mut Hub) -> Option<Vec<u8>> {
+        let deliveries = &mut self.deliveries;
+        deliveries.ready = deliveries.ready.max(hub.ready(self.id).unwrap_or(0));
+        if deliveries.credit == 0 || deliveries.sent >= deliveries.ready {
+            return None;
+        }
+        let next = self.caller.device().and_then(|device| hub.next_delivery(device, deliveries.sent));
+        let Some((seq, entry)) = next.filter(|(seq, _)| *seq <= deliveries.ready) else {
+            // Expired meanwhile.
+            deliveries.sent = deliveries.ready;
+            return None;
+        };
+        deliveries.sent = seq;
+        deliveries.credit -= 1;
+        let delivery = if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
+            Delivery { seq, too_large: u32::try_from(entry.len()).unwrap_or(u32::MAX), entry: None }
+        } else {
+            // What the store has was encoded by the service.
+            Delivery { seq, too_large: 0, entry: Entry::decode(&entry).ok() }
+        };
+        Some(frame::encode(&RelayFrame { id: 0, reply: Some(delivery.into()) }))
+    }
+}
 
 /// An answer on its way.
-struct Answer {
+pub(super) struct Answer {
     id: u32,
-    reply: Reply,
+    frame: Vec<u8>,
     /// It may be told once the store is durable up to here.
-    position: Position,
+    pub(super) position: Position,
     /// Close the connection after it.
     close: bool,
 }
 
-/// What reader, writer and bulk streams of a connection share.
-struct Shared {
-    caller: RefCell<Caller>,
-    mailbox: RefCell<Option<Rc<Mailbox>>>,
-    /// Deliveries granted and not sent.
-    credit: Cell<u32>,
-    /// Deliveries that were durable when the session was opened.
-    opened_at: Cell<u64>,
-}
-
-/// Serves a connection until it ends.
-pub(super) async fn serve(listeners: &Rc<Listeners>, connection: Connection) {
-    let hub = &listeners.hub;
-    let mut exporter = [0; 32];
-    if connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").is_err() {
-        return close(&connection, ErrorCode::Internal, "no exporter");
+impl Answer {
+    fn new(id: u32, reply: Reply, position: Position, close: bool) -> Self {
+        Self { id, frame: frame::encode(&RelayFrame { id, reply: Some(reply) }), position, close }
     }
-    let shared = Rc::new(Shared {
-        caller: RefCell::new(Caller::new(exporter, connection.remote_address().ip())),
-        mailbox: RefCell::default(),
-        credit: Cell::new(0),
-        opened_at: Cell::new(0),
-    });
-    let login_time = listeners.bounds.login_time;
-    let opened = timeout(login_time, connection.accept_bi()).await;
-    if let Ok(Ok((send, recv))) = opened {
-        let (answers, queue) = mpsc::channel(MAX_PIPELINE);
-        let gate = {
-            let (shared, connection) = (Rc::clone(&shared), connection.clone());
-            spawn(async move {
-                tokio::time::sleep(login_time).await;
-                if !shared.caller.borrow().authenticated() {
-                    close(&connection, ErrorCode::NotAuthenticated, "log in sooner");
-                }
-            })
-        };
-        let bulk = spawn(accept_bulk(Rc::clone(listeners), connection.clone(), Rc::clone(&shared)));
-        tokio::select! {
-            () = read(hub, &connection, recv, &shared, answers) => {}
-            () = write(hub, &connection, send, &shared, queue) => {}
+
+    fn malformed(hub: &Hub, reason: &str) -> Self {
+        let error = Error { code: ErrorCode::Malformed, reason: Text::new(reason), detail: 0 };
+        Self::new(0, error.into(), hub.durable().position, true)
+    }
+
+    /// As a frame; one whose batch could not be made durable says that instead.
+    pub(super) fn into_frame(self, durable: Durable) -> Vec<u8> {
+        if self.position <= durable.position {
+            return self.frame;
         }
-        gate.abort();
-        bulk.abort();
-    }
-    if connection.close_reason().is_none() {
-        close(&connection, ErrorCode::Internal, "");
-    }
-    hub.close(&shared.caller.borrow(), shared.mailbox.borrow().as_ref());
-}
-
-async fn read(
-    hub: &Hub,
-    connection: &Connection,
-    mut recv: RecvStream,
-    shared: &Shared,
-    answers: mpsc::Sender<Answer>,
-) {
-    let mut decoder = Decoder::new(MAX_CONTROL_FRAME);
-    while let Ok(Some(chunk)) = recv.read_chunk(MAX_CONTROL_FRAME, true).await {
-        decoder.feed(&chunk.bytes);
-        loop {
-            let frame = match decoder.next_frame() {
-                Ok(Some(frame)) => ClientFrame::decode(frame).map_err(|error| error.to_string()),
-                Ok(None) => break,
-                Err(error) => Err(error.to_string()),
-            };
-            let answer = match frame {
-                Ok(frame) => answer(hub, shared, &frame),
-                Err(reason) => Some(malformed(hub, &reason)),
-            };
-            if let Some(answer) = answer {
-                let last = answer.close;
-                if answers.send(answer).await.is_err() {
-                    return;
-                }
-                if last {
-                    // The writer closes the connection behind the answer.
-                    connection.closed().await;
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Has the service answer a request, and does what follows for this connection.
-fn answer(hub: &Hub, shared: &Shared, frame: &ClientFrame) -> Option<Answer> {
-    let (outcome, position) = hub.handle(&mut shared.caller.borrow_mut(), frame);
-    shared.credit.set((shared.credit.get() + outcome.credit).min(MAX_CREDIT));
-    if let Some(device) = outcome.opened {
-        if let Some(Reply::Session(session)) = &outcome.reply {
-            shared.opened_at.set(session.next_delivery.saturating_sub(1));
-        }
-        shared.credit.set(0);
-        *shared.mailbox.borrow_mut() = Some(hub.open_mailbox(device));
-    }
-    // Acknowledgements speak of nothing that could be lost.
-    let lazy = matches!(frame.request, Some(Request::Ack(_)));
-    let position = if lazy { Position::default() } else { position };
-    outcome.reply.map(|reply| Answer { id: frame.id, reply, position, close: outcome.close })
-}
-
-fn malformed(hub: &Hub, reason: &str) -> Answer {
-    let position = hub.durable().borrow().position;
-    let error = Error { code: ErrorCode::Malformed, reason: Text::new(reason), detail: 0 };
-    Answer { id: 0, reply: error.into(), position, close: true }
-}
-
-async fn write(
-    hub: &Hub,
-    connection: &Connection,
-    mut send: SendStream,
-    shared: &Shared,
-    mut answers: mpsc::Receiver<Answer>,
-) {
-    let mut durable = hub.durable();
-    let mut held: Option<Answer> = None;
-    let mut sent = 0;
-    let mut ready = 0;
-    loop {
-        let now = *durable.borrow_and_update();
-        if held.is_none() {
-            held = answers.try_recv().ok();
-        }
-        if let Some(answer) = held.take_if(|answer| answer.position <= now.position || now.failed) {
-            let last = answer.close;
-            if send.write_all(&encode(answer, now)).await.is_err() {
-                return;
-            }
-            if last {
-                let _ = send.finish();
-                let _ = timeout(GOODBYE, send.stopped()).await;
-                return close(connection, ErrorCode::Malformed, "");
-            }
-            continue;
-        }
-        let mailbox = shared.mailbox.borrow().clone();
-        if let Some(mailbox) = &mailbox {
-            if let Some(kind) = mailbox.next_notice() {
-                let frame = RelayFrame { id: 0, reply: Some(Notice { kind }.into()) };
-                if send.write_all(&frame::encode(&frame)).await.is_err() {
-                    return;
-                }
-                if matches!(kind, NoticeKind::Replaced | NoticeKind::Revoked | NoticeKind::Closing) {
-                    let _ = send.finish();
-                    let _ = timeout(GOODBYE, send.stopped()).await;
-                    return;
-                }
-                continue;
-            }
-            ready = ready.max(shared.opened_at.get()).max(mailbox.ready(now.position).unwrap_or(0));
-            if shared.credit.get() > 0 && sent < ready {
-                match next(hub, shared, sent, ready) {
-                    Some((seq, frame)) => {
-                        sent = seq;
-                        shared.credit.set(shared.credit.get() - 1);
-                        if send.write_all(&frame).await.is_err() {
-                            return;
-                        }
-                    }
-                    // Expired meanwhile.
-                    None => sent = ready,
-                }
-                continue;
-            }
-        }
-        let woken = async {
-            match &mailbox {
-                Some(mailbox) => mailbox.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            answer = answers.recv(), if held.is_none() => match answer {
-                Some(answer) => held = Some(answer),
-                None => return,
-            },
-            () = woken => {}
-            changed = durable.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// The next delivery behind `sent`, as a frame; its entry is left out if it is too large for this stream.
-fn next(hub: &Hub, shared: &Shared, sent: u64, ready: u64) -> Option<(u64, Vec<u8>)> {
-    let device: DeviceId = shared.caller.borrow().device()?;
-    let (seq, entry) = hub.next_delivery(device, sent)?;
-    if seq > ready {
-        return None;
-    }
-    let delivery = if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
-        Delivery { seq, too_large: u32::try_from(entry.len()).unwrap_or(u32::MAX), entry: None }
-    } else {
-        // What the store has was encoded by the service.
-        Delivery { seq, too_large: 0, entry: Entry::decode(&entry).ok() }
-    };
-    Some((seq, frame::encode(&RelayFrame { id: 0, reply: Some(delivery.into()) })))
-}
-
-async fn accept_bulk(listeners: Rc<Listeners>, connection: Connection, shared: Rc<Shared>) {
-    while let Ok((send, recv)) = connection.accept_bi().await {
-        // A place for each request that is held in memory, of all connections; others wait in the network.
-        let Ok(place) = std::sync::Arc::clone(&listeners.bulk).acquire_owned().await else { return };
-        let (listeners, connection, shared) = (Rc::clone(&listeners), connection.clone(), Rc::clone(&shared));
-        spawn(async move {
-            let done =
-                timeout(listeners.bounds.login_time, serve_bulk(&listeners.hub, &shared, send, recv)).await;
-            if !matches!(done, Ok(true)) {
-                close(&connection, ErrorCode::Malformed, "a bulk request was not one");
-            }
-            drop(place);
-        });
-    }
-}
-
-/// One request and its answer; whether they were that.
-async fn serve_bulk(hub: &Hub, shared: &Shared, mut send: SendStream, mut recv: RecvStream) -> bool {
-    if shared.caller.borrow().device().is_none() {
-        return false;
-    }
-    let Ok(bytes) = recv.read_to_end(MAX_BULK_FRAME + 4).await else { return false };
-    let mut decoder = Decoder::new(MAX_BULK_FRAME);
-    decoder.feed(&bytes);
-    let Ok(Some(frame)) = decoder.next_frame() else { return false };
-    let Ok(frame) = ClientFrame::decode(frame) else { return false };
-    let Some(answer) = answer(hub, shared, &frame) else { return false };
-    let mut durable = hub.durable();
-    let waited = durable.wait_for(|now| now.position >= answer.position || now.failed).await;
-    let Ok(now) = waited.map(|now| *now) else { return false };
-    send.write_all(&encode(answer, now)).await.is_ok() && send.finish().is_ok()
-}
-
-/// An answer as a frame; one whose batch could not be made durable says that instead.
-fn encode(answer: Answer, now: Durable) -> Vec<u8> {
-    let reply = if answer.position <= now.position {
-        answer.reply
-    } else {
         let reason = Text::new("the relay's disk failed; ask again once it is repaired");
-        Error { code: ErrorCode::StorageFailed, reason, detail: 0 }.into()
-    };
-    frame::encode(&RelayFrame { id: answer.id, reply: Some(reply) })
+        let error = Error { code: ErrorCode::StorageFailed, reason, detail: 0 };
+        frame::encode(&RelayFrame { id: self.id, reply: Some(error.into()) })
+    }
+}
+
+/// The control stream.
+struct Control {
+    stream: StreamId,
+    /// There may be something to read.
+    readable: bool,
+    decoder: Decoder,
+    answers: VecDeque<Answer>,
+    /// An answer that closes the connection is on its way: nothing behind its request is read.
+    deaf: bool,
+    out: Bytes,
+    farewell: Option<Farewell>,
+}
+
+/// The last word is said; the connection is closed once it has arrived.
+struct Farewell {
+    close: Close,
+    until: Instant,
+    finished: bool,
+}
+
+impl Control {
+    fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            readable: true,
+            decoder: Decoder::new(MAX_CONTROL_FRAME),
+            answers: VecDeque::new(),
+            deaf: false,
+            out: Bytes::new(),
+            farewell: None,
+        }
+    }
+
+    /// Does a bounded piece of work. Whether there is more that could be done at once.
+    fn turn(
+        &mut self,
+        peer: &mut Peer<'_>,
+        connection: &mut Connection,
+        hub: &mut Hub,
+        now: Instant,
+    ) -> Result<bool, Close> {
+        if self.farewell.as_ref().is_some_and(|farewell| farewell.until <= now) {
+            return Err(self.farewell.take().map_or_else(Close::broken, |farewell| farewell.close));
+        }
+        let unread = self.read(peer, connection, hub)?;
+        let unwritten = self.write(peer, connection, hub, now)?;
+        let full = self.answers.len() >= MAX_PIPELINE;
+        if self.answers.front().is_some_and(|answer| !hub.durable().decided(answer.position)) {
+            hub.wake_when_durable(peer.id);
+        }
+        // What a long frame or many answers took is not kept for a connection that is quiet again.
+        if self.decoder.is_empty() {
+            self.decoder = Decoder::new(MAX_CONTROL_FRAME);
+        }
+        if self.answers.is_empty() {
+            self.answers = VecDeque::new();
+        }
+        Ok(unread && !full || unwritten)
+    }
+
+    /// Has requests answered, as long as there is room for answers. Whether more may have come.
+    fn read(
+        &mut self,
+        peer: &mut Peer<'_>,
+        connection: &mut Connection,
+        hub: &mut Hub,
+    ) -> Result<bool, Close> {
+        for _ in 0..TURN_FRAMES {
+            if self.deaf || self.farewell.is_some() {
+                return Ok(false);
+            }
+            if self.answers.len() >= MAX_PIPELINE {
+                return Ok(true);
+            }
+            let request = loop {
+                match self.decoder.next_frame() {
+                    Ok(Some(frame)) => break ClientFrame::decode(frame).map_err(|error| error.to_string()),
+                    Err(error) => break Err(error.to_string()),
+                    Ok(None) => {}
+                }
+                if !self.fill(connection)? {
+                    return Ok(false);
+                }
+            };
+            let answer = match request {
+                Ok(request) => peer.request(hub, &request),
+                Err(reason) => Some(Answer::malformed(hub, &reason)),
+            };
+            self.deaf = answer.as_ref().is_some_and(|answer| answer.close);
+            self.answers.extend(answer);
+        }
+        Ok(true)
+    }
+
+    /// Takes a piece of the stream. Whether there was one.
+    fn fill(&mut self, connection: &mut Connection) -> Result<bool, Close> {
+        if !self.readable {
+            return Ok(false);
+        }
+        let mut stream = connection.recv_stream(self.stream);
+        let mut chunks = stream.read(true).map_err(|_| Close::broken())?;
+        match chunks.next(MAX_CONTROL_FRAME) {
+            Ok(Some(chunk)) => self.decoder.feed(&chunk.bytes),
+            Err(quinn_proto::ReadError::Blocked) => self.readable = false,
+            // The peer ends the stream, and with it the session.
+            Ok(None) | Err(quinn_proto::ReadError::Reset(_)) => return Err(Close::broken()),
+        }
+        // Whatever it says, the driver sends what there is to be sent.
+        let _ = chunks.finalize();
+        Ok(self.readable)
+    }
+
+    /// Writes what may be told, as long as the stream takes it. Whether it could go on at once.
+    fn write(
+        &mut self,
+        peer: &mut Peer<'_>,
+        connection: &mut Connection,
+        hub: &mut Hub,
+        now: Instant,
+    ) -> Result<bool, Close> {
+        let mut stream = connection.send_stream(self.stream);
+        let mut written = 0;
+        loop {
+            write(&mut stream, &mut self.out).map_err(|_| Close::broken())?;
+            if !self.out.is_empty() || written >= TURN_BYTES {
+                return Ok(self.out.is_empty());
+            }
+            let mut out = Vec::new();
+            while out.len() < TURN_BYTES
+                && let Some(frame) = self.next_frame(peer, hub, now)
+            {
+                match out.is_empty() {
+                    true => out = frame,
+                    false => out.extend_from_slice(&frame),
+                }
+            }
+            if out.is_empty() {
+                break;
+            }
+            written += out.len();
+            self.out = out.into();
+        }
+        if let Some(farewell) = self.farewell.as_mut().filter(|farewell| !farewell.finished) {
+            farewell.finished = true;
+            stream.finish().map_err(|_| Close::broken())?;
+        }
+        Ok(false)
+    }
+
+    /// What is to be said next: an answer that is durable, a notice, a delivery.
+    fn next_frame(&mut self, peer: &mut Peer<'_>, hub: &mut Hub, now: Instant) -> Option<Vec<u8>> {
+        if self.farewell.is_some() {
+            return None;
+        }
+        let durable = hub.durable();
+        if let Some(answer) = self.answers.pop_front_if(|answer| durable.decided(answer.position)) {
+            if answer.close {
+                self.say_farewell(ErrorCode::Malformed, now);
+            }
+            return Some(answer.into_frame(durable));
+        }
+        if let Some(kind) = hub.next_notice(peer.id) {
+            if matches!(kind, NoticeKind::Replaced | NoticeKind::Revoked | NoticeKind::Closing) {
+                self.say_farewell(ErrorCode::Internal, now);
+            }
+            return Some(frame::encode(&RelayFrame { id: 0, reply: Some(Notice { kind }.into()) }));
+        }
+        peer.next_delivery(hub)
+    }
+
+    fn say_farewell(&mut self, code: ErrorCode, now: Instant) {
+        self.farewell = Some(Farewell { close: Close::new(code, ""), until: now + GOODBYE, finished: false });
+    }
+}
+
+/// Writes as much as the stream takes, and leaves the rest.
+pub(super) fn write(stream: &mut SendStream<'_>, out: &mut Bytes) -> Result<(), WriteError> {
+    while !out.is_empty() {
+        match stream.write_chunks(std::slice::from_mut(out)) {
+            Ok(_) => {}
+            Err(WriteError::Blocked) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What a delivery's frame has besides the entry, at most.
 const DELIVERY_OVERHEAD: usize = 64;
 /// How long a last word may take to arrive.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Requests of one connection in one turn.
+const TURN_FRAMES: usize = 32;
+/// Bytes after which a connection writes on in its next turn.
+const TURN_BYTES: usize = 16 * 1024;
