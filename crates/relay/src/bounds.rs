@@ -1,6 +1,7 @@
 //! Every bound of the relay in one file, each with its unit and its reason. What the wire promises is bounded by
 //! [`qpc_proto::limits`]; here is what this relay chooses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bounds of the service. None of them is seen on the wire, so they may change with any version.
@@ -148,8 +149,15 @@ impl NetBounds {
         let mut discovery = quinn_proto::MtuDiscoveryConfig::default();
         discovery.upper_bound(self.mtu);
         let idle_ms = u32::try_from(self.idle_time.as_millis()).unwrap_or(u32::MAX);
+        // Messages are small and their answers come soon: an acknowledgement of its own for every other packet would be a
+        // third of all packets.
+        let mut acknowledgements = quinn_proto::AckFrequencyConfig::default();
+        acknowledgements.ack_eliciting_threshold(10u32.into()).max_ack_delay(Some(Duration::from_millis(25)));
         let mut transport = quinn_proto::TransportConfig::default();
         transport
+            .ack_frequency_config(Some(acknowledgements))
+            // Cubic calculates with floating-point numbers, which routers have no instructions for.
+            .congestion_controller_factory(Arc::new(quinn_proto::congestion::NewRenoConfig::default()))
             .max_concurrent_bidi_streams((1 + MAX_BULK_STREAMS).into())
             .max_concurrent_uni_streams(0u32.into())
             .stream_receive_window(self.stream_window.into())

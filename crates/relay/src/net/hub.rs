@@ -11,7 +11,7 @@ use qpc_journal::{Directory, Position, SyncJob, Synced};
 use qpc_proto::id::DeviceId;
 use qpc_proto::message::{ClientFrame, NoticeKind};
 use quinn_proto::ConnectionHandle;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, mpsc};
@@ -51,8 +51,8 @@ struct Mailbox {
 pub(crate) struct Hub {
     service: RelayService,
     clock: Clock,
-    sessions: HashMap<DeviceId, SessionId>,
-    mailboxes: HashMap<SessionId, Mailbox>,
+    sessions: BTreeMap<DeviceId, SessionId>,
+    mailboxes: BTreeMap<SessionId, Mailbox>,
     /// Connections.
     pub(crate) connections: usize,
     /// Sessions with something to do.
@@ -88,8 +88,8 @@ impl Hub {
         Ok(Self {
             service,
             clock,
-            sessions: HashMap::new(),
-            mailboxes: HashMap::new(),
+            sessions: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
             connections: 0,
             woken: Vec::new(),
             waiting: BTreeSet::new(),

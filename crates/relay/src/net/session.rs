@@ -13,7 +13,7 @@ use qpc_journal::Position;
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::limits::{MAX_CONTROL_FRAME, MAX_CREDIT, MAX_PIPELINE};
 use qpc_proto::message::{
-    ClientFrame, Delivery, Entry, Error, ErrorCode, Notice, NoticeKind, RelayFrame, Reply, Request,
+    ClientFrame, Delivery, Error, ErrorCode, Notice, NoticeKind, RelayFrame, Reply, Request,
 };
 use qpc_proto::signing::EXPORTER_LABEL;
 use qpc_proto::wire::{Message, Text};
@@ -261,13 +261,13 @@ impl Peer<'_> {
         };
         deliveries.sent = seq;
         deliveries.credit -= 1;
-        let delivery = if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
-            Delivery { seq, too_large: u32::try_from(entry.len()).unwrap_or(u32::MAX), entry: None }
+        Some(if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
+            let too_large = u32::try_from(entry.len()).unwrap_or(u32::MAX);
+            let delivery = Delivery { seq, too_large, entry: None };
+            frame::encode(&RelayFrame { id: 0, reply: Some(delivery.into()) })
         } else {
-            // What the store has was encoded by the service.
-            Delivery { seq, too_large: 0, entry: Entry::decode(&entry).ok() }
-        };
-        Some(frame::encode(&RelayFrame { id: 0, reply: Some(delivery.into()) }))
+            frame::encode_delivery(seq, &entry)
+        })
     }
 }
 
