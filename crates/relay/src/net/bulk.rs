@@ -1,7 +1,8 @@
 //! A stream of its own for one request that is too large for the control stream, or its answer.
 
+use super::control_stream::write;
 use super::server::Shared;
-use super::session::{Answer, Close, Peer, write};
+use super::session::{Answer, Close, Peer};
 use bytes::Bytes;
 use qpc_proto::frame::Decoder;
 use qpc_proto::limits::MAX_BULK_FRAME;
