@@ -7,7 +7,7 @@
 use qpc_client::{Client, Error, ErrorKind, Kind, Options, Password, RelayEndpoint, UserName};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
@@ -341,8 +341,9 @@ unsafe fn call(handle: *mut QpqHandle, run: impl FnOnce(&mut QpqHandle) -> Resul
 fn guard<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     // The handle may be half changed after a panic; what is on disk is not, and the next call finds an error, not
     // undefined behaviour.
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(Failure::new(QPC_ERROR, "internal error: please report it")))
+    ffi_bridge_guard::guard(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        Err(Failure::new(QPC_ERROR, format!("internal error, please report it: {panic}")))
+    })
 }
 
 /// # Safety
