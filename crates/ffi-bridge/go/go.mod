@@ -1,0 +1,3 @@
+module github.com/ChainPrimitives/ffi-bridge
+
+go 1.19
