@@ -1,5 +1,5 @@
-//! What each call costs: allocations, which are checked, and instructions, counted by valgrind's callgrind where that is installed. Neither
-//! depends on the machine's load. What a call allocates is freed within it.
+//! What each call costs: allocations, which are checked, and instructions, counted by valgrind's callgrind where that
+//! is installed. Neither depends on the machine's load. What a call allocates is freed within it.
 
 // The blocks of the table have one SAFETY line in common.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, missing_docs)]
@@ -58,7 +58,8 @@ const CALLS: &[Call] = &[
     ("ffi_invoke_callback, nothing back", 0, || invoke(c"empty".as_ptr())),
     ("ffi_invoke_callback, 64 bytes back, free", 1, || invoke(c"echo".as_ptr())),
     ("ffi_invoke_callback, its input back, free", 1, || invoke(c"identity".as_ptr())),
-    // The error's text, its copy for C, and the checked copy of that; the name, the text, which grows once, and its copy.
+    // The error's text, its copy for C, and the checked copy of that; the name, the text, which grows once, and its
+    // copy.
     ("ffi_invoke_callback, error back, free", 3, || invoke(c"error".as_ptr())),
     ("ffi_invoke_callback, no such name, free", 4, || invoke(c"nobody".as_ptr())),
     // The standard library's affair.

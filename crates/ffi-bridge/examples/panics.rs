@@ -1,5 +1,5 @@
-//! A library of one's own, as C loads it: a callback that panics, beside everything in `ffi.h`. `tests/c/panics.c` checks that the
-//! release build, too, turns the panic into an error.
+//! A library of one's own, as C loads it: a callback that panics, beside everything in `ffi.h`. `tests/c/panics.c`
+//! checks that the release build, too, turns the panic into an error.
 
 use ffi_bridge::register_callback;
 

@@ -9,8 +9,8 @@ import (
 	"unsafe"
 )
 
-// InvokeCallback calls what is registered under name. The input (nil is an empty one) stays the caller's, who frees the result too. Errors are
-// of the type *FfiError.
+// InvokeCallback calls what is registered under name. The input (nil is an empty one) stays the caller's, who frees
+// the result too. Errors are of the type *FfiError.
 func InvokeCallback(name string, input *Buffer) (*Buffer, error) {
 	if strings.IndexByte(name, 0) >= 0 {
 		// C would see the name end there.
@@ -28,7 +28,8 @@ func InvokeCallback(name string, input *Buffer) (*Buffer, error) {
 	return CheckResult(result)
 }
 
-// InvokeCallbackJSON calls what is registered under name with req as JSON, and reads the JSON it answers with into resp.
+// InvokeCallbackJSON calls what is registered under name with req as JSON, and reads the JSON it answers with into
+// resp.
 func InvokeCallbackJSON(name string, req, resp any) error {
 	input, err := FromJSON(req)
 	if err != nil {

@@ -59,8 +59,8 @@ func (e *FfiError) Error() string {
 	return fmt.Sprintf("ffi error [%s]: %s", e.Code, e.Message)
 }
 
-// CheckResult takes result over: it gives its payload as a Buffer, or its error as an *FfiError, and frees the rest. The result is not to be
-// used again.
+// CheckResult takes result over: it gives its payload as a Buffer, or its error as an *FfiError, and frees the rest.
+// The result is not to be used again.
 func CheckResult(result C.FfiResult) (*Buffer, error) {
 	// What the Buffer got is not there any more when this runs.
 	defer func() { C.ffi_result_free(result) }()

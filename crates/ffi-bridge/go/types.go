@@ -1,9 +1,11 @@
 // Package ffibridge calls libffi_bridge from Go: buffers, errors, and callbacks by name.
 //
-// All memory that crosses is the library's. A [Buffer] owns one piece of it and frees it once: by Free, or, if that is forgotten, when the
-// garbage collector finds the Buffer gone. All functions and methods may be used from several goroutines at once.
+// All memory that crosses is the library's. A [Buffer] owns one piece of it and frees it once: by Free, or, if that
+// is forgotten, when the garbage collector finds the Buffer gone. All functions and methods may be used from several
+// goroutines at once.
 //
-// Callbacks are registered from Rust or C. Go functions cannot be: the library would call them in threads it knows nothing of.
+// Callbacks are registered from Rust or C. Go functions cannot be: the library would call them in threads it knows
+// nothing of.
 package ffibridge
 
 // #cgo CFLAGS: -I${SRCDIR}/../shared

@@ -66,8 +66,8 @@ impl Drop for User {
     }
 }
 
-/// What C gets if a panic was caught. Nothing but a callback can panic, and what calls those says so itself; this is for
-/// mistakes of ours, and for callbacks that panic when they are dropped.
+/// What C gets if a panic was caught. Nothing but a callback can panic, and what calls those says so itself; this is
+/// for mistakes of ours, and for callbacks that panic when they are dropped.
 trait AfterPanic {
     fn after_panic(message: String) -> Self;
 }
@@ -111,22 +111,23 @@ fn guarded<T: AfterPanic>(run: impl FnOnce() -> T) -> T {
     guard(AssertUnwindSafe(run)).unwrap_or_else(T::after_panic)
 }
 
-/// Allocates a buffer of `capacity` bytes, all of them 0, with `len` 0. The caller writes into `data`, sets `len`, and frees it with
-/// ffi_buffer_free. Returns the empty buffer (all fields 0) if `capacity` is 0 or there is no memory.
+/// Allocates a buffer of `capacity` bytes, all of them 0, with `len` 0. The caller writes into `data`, sets `len`,
+/// and frees it with ffi_buffer_free. Returns the empty buffer (all fields 0) if `capacity` is 0 or there is no
+/// memory.
 #[unsafe(no_mangle)]
 extern "C" fn ffi_buffer_alloc(capacity: usize) -> FfiBuffer {
     guarded(|| memory::ffi_buffer_alloc(capacity))
 }
 
-/// Frees a buffer that this library made. Does nothing if `data` is NULL or `capacity` is 0, and nothing to what a callback that runs in
-/// this thread got as its input.
+/// Frees a buffer that this library made. Does nothing if `data` is NULL or `capacity` is 0, and nothing to what a
+/// callback that runs in this thread got as its input.
 #[unsafe(no_mangle)]
 extern "C" fn ffi_buffer_free(buf: FfiBuffer) {
     guarded(|| memory::ffi_buffer_free(buf));
 }
 
-/// Copies `len` bytes of UTF-8. The caller frees the copy with ffi_string_free. Returns the empty string if `str` is NULL, `len` is 0, the
-/// bytes are not UTF-8, or there is no memory.
+/// Copies `len` bytes of UTF-8. The caller frees the copy with ffi_string_free. Returns the empty string if `str` is
+/// NULL, `len` is 0, the bytes are not UTF-8, or there is no memory.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ffi_string_alloc(str: *const c_char, len: usize) -> FfiString {
     // SAFETY: the caller's promise: NULL or that many bytes.
@@ -139,7 +140,8 @@ extern "C" fn ffi_string_free(str: FfiString) {
     guarded(|| memory::ffi_string_free(str));
 }
 
-/// Frees message and payload of a result, whatever its error code is. Whoever keeps one of them sets it to zero in the result first.
+/// Frees message and payload of a result, whatever its error code is. Whoever keeps one of them sets it to zero in
+/// the result first.
 #[unsafe(no_mangle)]
 extern "C" fn ffi_result_free(result: AnyResult) {
     guarded(|| {
@@ -148,8 +150,8 @@ extern "C" fn ffi_result_free(result: AnyResult) {
     });
 }
 
-/// Gives a callback a name, in place of whatever had that name. Returns 0, or -1 if `name` is NULL or not UTF-8 or `cb` is NULL, or -2 if
-/// the lock of the table is poisoned.
+/// Gives a callback a name, in place of whatever had that name. Returns 0, or -1 if `name` is NULL or not UTF-8 or
+/// `cb` is NULL, or -2 if the lock of the table is poisoned.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ffi_register_callback(name: *const c_char, cb: Option<AnyCallback>) -> i32 {
     guarded(|| {
@@ -160,18 +162,19 @@ unsafe extern "C" fn ffi_register_callback(name: *const c_char, cb: Option<AnyCa
     })
 }
 
-/// Calls the callback of this name with `input`, which stays the caller's, and returns what it returned. Besides the callback's own errors:
-/// FFI_ERR_NOT_FOUND if there is none of that name; FFI_ERR_NULL_POINTER if `name` is NULL, or `input` has a `len` but no `data`;
-/// FFI_ERR_INVALID_UTF8 if `name` is not UTF-8; FFI_ERR_BUFFER_TOO_SMALL if `len` is over a `capacity` that is not 0; FFI_ERR_PANIC if the
-/// callback is written in Rust and panicked.
+/// Calls the callback of this name with `input`, which stays the caller's, and returns what it returned. Besides the
+/// callback's own errors: FFI_ERR_NOT_FOUND if there is none of that name; FFI_ERR_NULL_POINTER if `name` is NULL, or
+/// `input` has a `len` but no `data`; FFI_ERR_INVALID_UTF8 if `name` is not UTF-8; FFI_ERR_BUFFER_TOO_SMALL if `len`
+/// is over a `capacity` that is not 0; FFI_ERR_PANIC if the callback is written in Rust and panicked.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ffi_invoke_callback(name: *const c_char, input: FfiBuffer) -> FfiResult {
     // SAFETY: the caller's promise: NULL or a NUL-terminated string.
     guarded(|| unsafe { callback::ffi_invoke_callback(name, input) })
 }
 
-/// Takes a callback out; calls of it that have begun, in other threads or further up in this one, run to their end. Returns 0, or -1 if there
-/// is none of that name or `name` is NULL or not UTF-8, or -2 if the lock of the table is poisoned.
+/// Takes a callback out; calls of it that have begun, in other threads or further up in this one, run to their end.
+/// Returns 0, or -1 if there is none of that name or `name` is NULL or not UTF-8, or -2 if the lock of the table is
+/// poisoned.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ffi_unregister_callback(name: *const c_char) -> i32 {
     // SAFETY: the caller's promise: NULL or a NUL-terminated string.
@@ -184,7 +187,8 @@ extern "C" fn ffi_callback_count() -> usize {
     guarded(callback::ffi_callback_count)
 }
 
-/// Returns a copy of `input`, which stays the caller's. Errors are those of ffi_invoke_callback that are about `input`.
+/// Returns a copy of `input`, which stays the caller's. Errors are those of ffi_invoke_callback that are about
+/// `input`.
 #[unsafe(no_mangle)]
 extern "C" fn ffi_echo(input: FfiBuffer) -> FfiResult {
     guarded(|| bridge::ffi_echo(input))
@@ -196,9 +200,9 @@ extern "C" fn ffi_version() -> FfiBuffer {
     guarded(bridge::ffi_version)
 }
 
-/// An addition to the functions above: as ffi_register_callback, for a callback that gets `user` with every call. Once nothing can call it
-/// any more (it was unregistered or replaced, and the last call of it is over; or it could not be registered) `free_user`, unless NULL, is
-/// called with `user`, once, in the thread in which that came about.
+/// An addition to the functions above: as ffi_register_callback, for a callback that gets `user` with every call.
+/// Once nothing can call it any more (it was unregistered or replaced, and the last call of it is over; or it could
+/// not be registered) `free_user`, unless NULL, is called with `user`, once, in the thread in which that came about.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ffi_register_user_callback(
     name: *const c_char,

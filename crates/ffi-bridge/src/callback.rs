@@ -18,9 +18,9 @@ static CALLBACKS: Registry<Callback> = Registry(Mutex::new(BTreeMap::new()));
 
 /// Gives `callback` a name under which C, Go and Rust can call it, in place of whatever had that name.
 ///
-/// It runs in the thread of whoever calls it, in several at once, without a lock held: it may register, call and unregister
-/// callbacks, itself too. Its input stays the caller's; it may give it back as its payload, which makes a copy. A panic in it becomes an
-/// error.
+/// It runs in the thread of whoever calls it, in several at once, without a lock held: it may register, call and
+/// unregister callbacks, itself too. Its input stays the caller's; it may give it back as its payload, which makes a
+/// copy. A panic in it becomes an error.
 pub fn register_callback<F>(name: &str, callback: F) -> Result<(), FfiError>
 where
     F: Fn(FfiBuffer) -> FfiResult + Send + Sync + 'static,
@@ -45,7 +45,8 @@ fn invoke(name: &str, input: &FfiBuffer) -> Result<FfiResult, FfiError> {
     Ok(lent::lend(input, |input| unsafe { callback(input).settled() }))
 }
 
-/// [`register_callback`] for a function: 0 if it is registered, -1 if the name is NULL or not UTF-8, -2 if the lock is poisoned.
+/// [`register_callback`] for a function: 0 if it is registered, -1 if the name is NULL or not UTF-8, -2 if the lock
+/// is poisoned.
 ///
 /// # Safety
 /// `name` is NULL or a NUL-terminated string.
@@ -67,7 +68,8 @@ pub unsafe fn ffi_invoke_callback(name: *const c_char, input: FfiBuffer) -> FfiR
     guard(call).unwrap_or_else(|message| Err(FfiError::Panic(message))).unwrap_or_else(FfiResult::err)
 }
 
-/// [`unregister_callback`]: 0 if it was there, -1 if not or if the name is NULL or not UTF-8, -2 if the lock is poisoned.
+/// [`unregister_callback`]: 0 if it was there, -1 if not or if the name is NULL or not UTF-8, -2 if the lock is
+/// poisoned.
 ///
 /// # Safety
 /// `name` is NULL or a NUL-terminated string.

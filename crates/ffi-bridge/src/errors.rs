@@ -145,7 +145,8 @@ impl From<Poisoned> for FfiError {
     }
 }
 
-/// What a call gives: on success a payload, otherwise an error code and a message. It is freed by ffi_result_free, once, whatever it is.
+/// What a call gives: on success a payload, otherwise an error code and a message. It is freed by ffi_result_free,
+/// once, whatever it is.
 ///
 /// Dropping one in Rust does nothing.
 #[derive(Debug)]
@@ -179,8 +180,8 @@ impl FfiResult {
         self.error_code == FfiErrorCode::Ok
     }
 
-    /// Puts what a callback returned in order for the one who called it, who will free it: nothing in it is lent, a success has no
-    /// message, an error no payload, and what is in use of either can be read.
+    /// Puts what a callback returned in order for the one who called it, who will free it: nothing in it is lent, a
+    /// success has no message, an error no payload, and what is in use of either can be read.
     ///
     /// # Safety
     /// Message and payload are empty, or of this library's making, or inside of what is lent to the callback.

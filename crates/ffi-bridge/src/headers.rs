@@ -16,24 +16,28 @@ extern "C" {
 #endif
 "#;
 
-const FFI_ABOUT: &str = r#"/* ffi.h - buffers, results and callbacks by name, over a C boundary. Link with -lffi_bridge, or ask pkg-config for ffi_bridge.
+const FFI_ABOUT: &str = r#"/* ffi.h - buffers, results and callbacks by name, over a C boundary.
+ *
+ * Link with -lffi_bridge, or ask pkg-config for ffi_bridge.
  *
  * Generated from crates/ffi-bridge/src by `UPDATE_HEADERS=1 cargo test -p ffi-bridge headers`.
  *
- * Ownership. What this library makes, it frees, once: a buffer by ffi_buffer_free, a string by ffi_string_free, a result, with all that is in
- * it, by ffi_result_free. free() is not for them. A buffer that goes into a call stays the caller's, and only has to be readable until the call
- * is over; its memory may be of any kind.
+ * Ownership. What this library makes, it frees, once: a buffer by ffi_buffer_free, a string by ffi_string_free, a
+ * result, with all that is in it, by ffi_result_free. free() is not for them. A buffer that goes into a call stays
+ * the caller's, and only has to be readable until the call is over; its memory may be of any kind.
  *
- * Callbacks. The input is borrowed: it is not to be freed or kept. What a callback returns belongs to the caller from then on, so its message
- * comes from ffi_string_alloc and its payload from ffi_buffer_alloc; or the payload is the input or a part of it, of which the caller gets a
- * copy, or memory that is always there, with a `capacity` of 0. On success the caller sees no message, on error no payload. An error code that
- * is none of FfiErrorCode reaches the caller as FFI_ERR_UNKNOWN, with the message it came with. An empty input arrives as all zeros. A callback
- * is not left by longjmp or by an exception.
+ * Callbacks. The input is borrowed: it is not to be freed or kept. What a callback returns belongs to the caller from
+ * then on, so its message comes from ffi_string_alloc and its payload from ffi_buffer_alloc; or the payload is the
+ * input or a part of it, of which the caller gets a copy, or memory that is always there, with a `capacity` of 0. On
+ * success the caller sees no message, on error no payload. An error code that is none of FfiErrorCode reaches the
+ * caller as FFI_ERR_UNKNOWN, with the message it came with. An empty input arrives as all zeros. A callback is not
+ * left by longjmp or by an exception.
  *
- * Threads. Every function may be called from every thread. A callback runs in the thread that calls it, in several at once, and holds up no
- * other; it may register, call and unregister callbacks, also the one it is. Memory may be freed in another thread than it was made in.
+ * Threads. Every function may be called from every thread. A callback runs in the thread that calls it, in several at
+ * once, and holds up no other; it may register, call and unregister callbacks, also the one it is. Memory may be
+ * freed in another thread than it was made in.
  *
- * Errors. No function ends the process or lets a panic out. */
+ * Errors. No function lets a panic out. None ends the process, but for lack of memory for a message or a name. */
 #ifndef FFI_BRIDGE_H
 #define FFI_BRIDGE_H
 

@@ -1,7 +1,7 @@
 //! What callbacks of this thread borrow at the moment.
 //!
-//! A callback must not free its input, and may hand it back as its payload. Both are told from honest buffers by where they
-//! point, which is asked here; so neither becomes a double free.
+//! A callback must not free its input, and may hand it back as its payload. Both are told from honest buffers by
+//! where they point, which is asked here; so neither becomes a double free.
 
 use crate::memory::FfiBuffer;
 use std::cell::Cell;
@@ -18,8 +18,8 @@ struct Loan {
     outer: *const Self,
 }
 
-/// Runs `callback` with `input`, which stays the caller's. An empty one is handed on as the null buffer: it has nothing to read, and
-/// memory of which nothing is in use may by now be somebody else's.
+/// Runs `callback` with `input`, which stays the caller's. An empty one is handed on as the null buffer: it has
+/// nothing to read, and memory of which nothing is in use may by now be somebody else's.
 pub(crate) fn lend<T>(input: &FfiBuffer, callback: impl FnOnce(FfiBuffer) -> T) -> T {
     struct Restore(*const Loan);
     impl Drop for Restore {
@@ -30,7 +30,7 @@ pub(crate) fn lend<T>(input: &FfiBuffer, callback: impl FnOnce(FfiBuffer) -> T) 
     if input.len == 0 {
         return callback(FfiBuffer::null());
     }
-    let loan = Loan { start: input.data, size: input.len.max(input.capacity), outer: INNERMOST.get() };
+    let loan = Loan { start: input.data, size: input.len, outer: INNERMOST.get() };
     INNERMOST.set(&loan);
     let _restore = Restore(loan.outer);
     callback(FfiBuffer { data: input.data, len: input.len, capacity: input.capacity })
@@ -39,7 +39,8 @@ pub(crate) fn lend<T>(input: &FfiBuffer, callback: impl FnOnce(FfiBuffer) -> T) 
 /// Whether `place` is inside of what some callback of this thread borrows.
 pub(crate) fn is_lent(place: *const u8) -> bool {
     let mut next = INNERMOST.get();
-    // SAFETY: every loan in the chain is in the frame of a `lend` that has not returned, which would have taken it out.
+    // SAFETY: every loan in the chain is in the frame of a `lend` that has not returned, which would have taken it
+    // out.
     while let Some(loan) = unsafe { next.as_ref() } {
         if place.addr().wrapping_sub(loan.start.addr()) < loan.size {
             return true;

@@ -1,13 +1,16 @@
 //! What it takes to hand bytes, text, errors and callbacks over a C boundary, and to keep panics from crossing it.
 //!
-//! C and Go see eleven functions and three structs, passed by value ([`FfiBuffer`], [`FfiString`], [`FfiResult`]), described in
-//! `shared/ffi.h`; that header is generated from the module `c`, which holds every exported symbol and is the only place where a value
-//! made by C comes in. The functions of the same names that this crate offers to Rust are what those symbols call.
+//! C and Go see eleven functions and three structs, passed by value ([`FfiBuffer`], [`FfiString`], [`FfiResult`]),
+//! described in `shared/ffi.h`; that header is generated from the module `c`, which holds every exported symbol and
+//! is the only place where a value made by C comes in. The functions of the same names that this crate offers to Rust
+//! are what those symbols call.
 //!
-//! A call by name goes: `c` -> [`ffi_invoke_callback`] -> `registry`, which hands out a share of the callback and is unlocked again ->
-//! `lent`, which remembers what the callback only borrows -> the callback -> [`FfiResult`], put in order for whoever frees it.
+//! A call by name goes: `c` -> [`ffi_invoke_callback`] -> `registry`, which hands out a share of the callback and is
+//! unlocked again -> `lent`, which remembers what the callback only borrows -> the callback -> [`FfiResult`], put in
+//! order for whoever frees it.
 //!
-//! A library of your own is made of [`BridgeCall`], for functions that turn a buffer into a result, and [`register_callback`]:
+//! A library of your own is made of [`BridgeCall`], for functions that turn a buffer into a result, and
+//! [`register_callback`]:
 //!
 //! ```
 //! use ffi_bridge::{BridgeCall, FfiBuffer, FfiError, FfiResult, register_callback};

@@ -5,8 +5,9 @@ use serde::de::DeserializeOwned;
 use std::alloc::{Layout, alloc_zeroed};
 use std::ptr;
 
-/// Bytes on their way over the boundary, made by this library and freed by it, once. `data` and `capacity` are to be read only; whoever
-/// writes into the memory sets `len`. One with a `capacity` of 0 owns nothing: freeing it does nothing.
+/// Bytes on their way over the boundary, made by this library and freed by it, once. `data` and `capacity` are to be
+/// read only; whoever writes into the memory sets `len`. One with a `capacity` of 0 owns nothing: freeing it does
+/// nothing.
 ///
 /// Dropping one in Rust does nothing either.
 #[derive(Debug)]
@@ -117,8 +118,8 @@ impl FfiBuffer {
     }
 }
 
-/// UTF-8 text on its way over the boundary, made by this library and freed by it, once and unchanged. A NUL that `len` does not count
-/// follows the text, for readers that forget to look at `len`.
+/// UTF-8 text on its way over the boundary, made by this library and freed by it, once and unchanged. A NUL that
+/// `len` does not count follows the text, for readers that forget to look at `len`.
 ///
 /// Dropping one in Rust does nothing.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Callbacks by name. The lock is held to look one up or to change the table, never while a callback runs or is dropped, so both
-//! may use the table themselves.
+//! Callbacks by name. The lock is held to look one up or to change the table, never while a callback runs or is
+//! dropped, so both may use the table themselves.
 
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The one panic guard of every library of ours that C calls.
 //!
-//! It is a crate of its own because `ffi-bridge` has C symbols, and whatever has those in its dependencies exports them:
-//! `libquicprochat_ffi.so` must not.
+//! It is a crate of its own because `ffi-bridge` has C symbols, and whatever has those in its dependencies exports
+//! them: `libquicprochat_ffi.so` must not.
 
 #![forbid(unsafe_code)]
 
