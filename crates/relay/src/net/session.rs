@@ -11,7 +11,7 @@ use super::server::Shared;
 use crate::service::Caller;
 use bytes::Bytes;
 use qpc_journal::Position;
-use qpc_proto::frame;
+use qpc_proto::frame::{self, DELIVERY_OVERHEAD};
 use qpc_proto::limits::{MAX_CONTROL_FRAME, MAX_CREDIT};
 use qpc_proto::message::{ClientFrame, Delivery, Error, ErrorCode, RelayFrame, Reply, Request};
 use qpc_proto::signing::EXPORTER_LABEL;
@@ -295,6 +295,3 @@ impl Answer {
         frame::encode(&RelayFrame { id: self.id, reply: Some(error.into()) })
     }
 }
-
-/// What a delivery's frame has besides the entry, at most.
-const DELIVERY_OVERHEAD: usize = 64;
