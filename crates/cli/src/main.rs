@@ -7,12 +7,15 @@ mod password;
 mod print;
 
 use args::{Args, Command, Usage, user_name};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use qpc_client::executor::{Descriptor, block_on, readable, unless};
 use qpc_client::{Client, Error, ErrorKind, Kind, Options, UserName};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
 quicprochat: end-to-end-encrypted messages through a relay of your own
@@ -123,11 +126,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Version => return write_out(concat!("qpc ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         _ => {}
     }
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Failure::Io { doing: "starting", source })?
-        .block_on(talk(args))
+    block_on(talk(args))
 }
 
 async fn talk(args: &Args) -> Result<(), Failure> {
@@ -235,21 +234,13 @@ async fn serve(
 }
 
 async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: bool) -> Result<(), Failure> {
-    let stop = |kind| signal(kind).map_err(|source| Failure::Io { doing: "waiting for signals", source });
-    let (mut interrupt, mut terminate) = (stop(SignalKind::interrupt())?, stop(SignalKind::terminate())?);
+    let stop =
+        stop_signals().map_err(|error| Failure::Io { doing: "waiting for signals", source: error.into() })?;
     let mut patience = timeout;
     let mut came = false;
     loop {
-        let stopped = async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        let received = tokio::select! {
-            received = client.receive(patience) => received,
-            () = stopped => return Ok(()),
-        };
+        let received = unless(readable(Arc::clone(&stop)), client.receive(patience)).await;
+        let Some(received) = received else { return Ok(()) };
         let messages = match received {
             Ok(messages) => messages,
             // The relay will be back.
@@ -276,6 +267,13 @@ async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: boo
             (false, false) => patience = Duration::ZERO,
         }
     }
+}
+
+/// Has what ends the program otherwise wait to be read.
+fn stop_signals() -> nix::Result<Descriptor> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block()?;
+    Ok(Arc::new(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
 }
 
 /// How long one wait lasts while following.

@@ -1,8 +1,8 @@
 //! Where the password comes from: a file, the environment or the terminal, never an argument.
 
 use crate::Failure;
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
 use qpc_client::Password;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -47,12 +47,12 @@ fn prompt(terminal: &mut File, text: &str) -> Result<String, Failure> {
     let before = tcgetattr(&*terminal).map_err(|error| io(error.into()))?;
     let mut hidden = before.clone();
     // Keys one by one, Ctrl-C among them: as a signal it would end the program and leave the terminal like this.
-    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
-    hidden.special_codes[SpecialCodeIndex::VMIN] = 1;
-    hidden.special_codes[SpecialCodeIndex::VTIME] = 0;
-    tcsetattr(&*terminal, OptionalActions::Flush, &hidden).map_err(|error| io(error.into()))?;
+    hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+    hidden.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+    hidden.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+    tcsetattr(&*terminal, SetArg::TCSAFLUSH, &hidden).map_err(|error| io(error.into()))?;
     let line = terminal.write_all(text.as_bytes()).and_then(|()| read_line(terminal));
-    tcsetattr(&*terminal, OptionalActions::Flush, &before).map_err(|error| io(error.into()))?;
+    tcsetattr(&*terminal, SetArg::TCSAFLUSH, &before).map_err(|error| io(error.into()))?;
     terminal.write_all(b"\n").map_err(io)?;
     let line = line.map_err(io)?.ok_or(Failure::Interrupted)?;
     String::from_utf8(line).map_err(|_| Failure::Usage(crate::Usage("the password is not UTF-8".into())))

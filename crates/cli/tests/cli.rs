@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use qpc_client::executor::block_on;
 use qpc_client::{Client, Options, RelayAddress, UserName};
 use std::fs;
 use std::future::poll_fn;
@@ -605,8 +606,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A program may drop a call that takes too long, at whatever step it is: nothing that came is lost, and the next call works.
-#[tokio::test]
-async fn a_call_that_is_dropped_leaves_nothing_half_done() {
+#[test]
+fn a_call_that_is_dropped_leaves_nothing_half_done() {
     let world = World::new();
     let relay = world.relay();
     world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
@@ -620,25 +621,27 @@ async fn a_call_that_is_dropped_leaves_nothing_half_done() {
     let mut options = Options::from_environment();
     options.state_root = world.dir.path().join("b");
     let bob = UserName::new("bob").unwrap();
-    for step in 0.. {
-        let text = format!("dropped at step {step}");
-        send(&text);
-        let address: RelayAddress = relay.address.parse().unwrap();
-        let mut client = Client::connect(address.into(), options.clone()).await.unwrap();
-        let done = polled(step, client.login_with_key_file(&bob)).await.is_some();
-        if !client.is_logged_in() {
-            client.login_with_key_file(&bob).await.unwrap();
+    block_on(async {
+        for step in 0.. {
+            let text = format!("dropped at step {step}");
+            send(&text);
+            let address: RelayAddress = relay.address.parse().unwrap();
+            let mut client = Client::connect(address.into(), options.clone()).await.unwrap();
+            let done = polled(step, client.login_with_key_file(&bob)).await.is_some();
+            if !client.is_logged_in() {
+                client.login_with_key_file(&bob).await.unwrap();
+            }
+            let _ = polled(step, client.receive(Duration::from_secs(10))).await;
+            let messages = client.receive(Duration::from_secs(10)).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&messages[0].body), text);
+            client.confirm(messages[0].position).unwrap();
+            client.disconnect().await;
+            if done {
+                assert!(step > 3, "nothing was dropped");
+                break;
+            }
         }
-        let _ = polled(step, client.receive(Duration::from_secs(10))).await;
-        let messages = client.receive(Duration::from_secs(10)).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&messages[0].body), text);
-        client.confirm(messages[0].position).unwrap();
-        client.disconnect().await;
-        if done {
-            assert!(step > 3, "nothing was dropped");
-            break;
-        }
-    }
+    });
 }
 
 /// What a future gives if it is polled so many times at most.

@@ -25,4 +25,5 @@ pub use qpc_proto::envelope::Kind;
 pub use qpc_proto::id::{DeviceId, MessageId, UserName};
 pub use qpc_proto::limits::MAX_BODY;
 pub use qpc_proto::message::{DeviceInfo, HelloReply, Registration};
+pub use qpc_transport::executor;
 pub use session::{Client, Options, Sent};

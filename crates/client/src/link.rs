@@ -3,9 +3,10 @@
 //! A link is used by one task. It sends a request and reads frames until the answer is there; what the relay pushes
 //! meanwhile is kept in the order it came.
 
-mod socket;
+mod resolve;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use crate::error::Error;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
@@ -18,28 +19,24 @@ use qpc_proto::message::{
 use qpc_proto::signing::{EXPORTER_LABEL, Exporter};
 use qpc_proto::wire::{Message, Text};
 use qpc_proto::{ALPN, VERSION};
+use qpc_transport::connection::{Connection, StreamError};
+use qpc_transport::executor::{timeout, timeout_at};
 use qpc_transport::tls;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream,
-    TokioRuntime, TransportConfig, VarInt,
-};
-use ring::digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::verify_tls13_signature;
+use quinn_proto::crypto::rustls::QuicClientConfig;
+use quinn_proto::{ClientConfig, ConnectionError, StreamId, TransportConfig, VarInt};
+use resolve::resolve;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, PeerIncompatible, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::lookup_host;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trust::{Trust, Verifier, spki_fingerprint};
 
 /// Where a relay is, and by what it is known.
 #[derive(Clone, Debug)]
@@ -47,15 +44,7 @@ pub struct RelayEndpoint {
     host: String,
     port: u16,
     server_name: ServerName<'static>,
-    trust: Trust,
-}
-
-#[derive(Clone, Debug)]
-enum Trust {
-    /// Path validation against this certificate, with the server's name.
-    Ca(CertificateDer<'static>),
-    /// A CA with this key, whatever the names and dates.
-    Fingerprint(Fingerprint),
+    verifier: Arc<Verifier>,
 }
 
 impl RelayEndpoint {
@@ -74,12 +63,13 @@ impl RelayEndpoint {
         if spki_fingerprint(&der).is_none() {
             return Err(Error::CaFormat(ca.to_owned()));
         }
-        Ok(Self { host: host.to_owned(), port, server_name: name, trust: Trust::Ca(der) })
+        let verifier = Arc::new(Verifier::new(Trust::Ca(der)));
+        Ok(Self { host: host.to_owned(), port, server_name: name, verifier })
     }
 
     /// The key that identifies the relay.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        match &self.trust {
+        match &self.verifier.trust {
             // Checked where it was read.
             Trust::Ca(der) => spki_fingerprint(der).unwrap_or(Fingerprint([0; 32])),
             Trust::Fingerprint(fingerprint) => *fingerprint,
@@ -104,7 +94,7 @@ impl From<RelayAddress> for RelayEndpoint {
             host: address.host,
             port: address.port,
             server_name,
-            trust: Trust::Fingerprint(address.fingerprint),
+            verifier: Arc::new(Verifier::new(Trust::Fingerprint(address.fingerprint))),
         }
     }
 }
@@ -118,10 +108,9 @@ pub(crate) enum Push {
 
 /// An open connection whose versions are agreed.
 pub(crate) struct Link {
-    endpoint: Endpoint,
     connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
+    /// The stream of everything short.
+    control: StreamId,
     decoder: Decoder,
     next_id: u32,
     pushed: VecDeque<Push>,
@@ -139,15 +128,14 @@ impl Link {
     ) -> Result<Self, Error> {
         let deadline = Instant::now() + patience;
         let unresolved = |source| Error::Resolve { host: relay.host.clone(), source };
-        let addresses = timeout_at(deadline, lookup_host((relay.host.as_str(), relay.port)))
+        let mut addresses = timeout_at(deadline, resolve(&relay.host, relay.port))
             .await
-            .map_err(|_| unresolved(io::ErrorKind::TimedOut.into()))?
-            .map_err(unresolved)?
-            .take(MAX_ADDRESSES)
-            .collect();
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(unresolved)?;
+        addresses.truncate(MAX_ADDRESSES);
         match timeout_at(deadline, Self::open_any(addresses, relay, software)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(relay.unreachable("it does not answer")),
+            Some(opened) => opened,
+            None => Err(relay.unreachable("it does not answer")),
         }
     }
 
@@ -158,28 +146,26 @@ impl Link {
         relay: &RelayEndpoint,
         software: &str,
     ) -> Result<Self, Error> {
-        let config = client_config(&relay.trust)?;
+        let config = client_config(&relay.verifier)?;
         let mut last = relay.unreachable("it has no address");
-        let mut attempts = JoinSet::new();
+        let mut attempts = Vec::new();
         let mut addresses = addresses.into_iter();
         loop {
             let wait = match addresses.next() {
                 Some(address) => {
-                    let (relay, config, software) = (relay.clone(), config.clone(), software.to_owned());
-                    attempts.spawn(async move { Self::open_at(address, &relay, config, &software).await });
+                    attempts.push(Box::pin(Self::open_at(address, relay, config.clone(), software)));
                     STAGGER
                 }
+                None if attempts.is_empty() => return Err(last),
                 // Whoever waits for this has a deadline.
                 None => Duration::MAX,
             };
-            match timeout(wait, attempts.join_next()).await {
-                Ok(None) => return Err(last),
-                Ok(Some(Ok(Err(error)))) if !matches!(error, Error::Untrusted(_) | Error::Refused { .. }) => {
+            match timeout(wait, first(&mut attempts)).await {
+                Some(Err(error)) if !matches!(error, Error::Untrusted(_) | Error::Refused { .. }) => {
                     last = error;
                 }
-                Ok(Some(Ok(done))) => return done,
-                Ok(Some(Err(panicked))) => last = relay.unreachable(&panicked.to_string()),
-                Err(_) => {}
+                Some(done) => return done,
+                None => {}
             }
         }
     }
@@ -191,33 +177,18 @@ impl Link {
         software: &str,
     ) -> Result<Self, Error> {
         let address = relay.address();
-        let unreachable = |reason: String| Error::Unreachable { address: address.clone(), reason };
-        let local = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        let local: SocketAddr = local.parse().map_err(|_| Error::Protocol)?;
-        let bound = socket::bind(local).and_then(|socket| {
-            Endpoint::new_with_abstract_socket(
-                EndpointConfig::default(),
-                None,
-                socket,
-                Arc::new(TokioRuntime),
-            )
-        });
-        let endpoint = bound.map_err(|error| unreachable(error.to_string()))?;
         let name = match &relay.server_name {
-            ServerName::DnsName(name) => name.as_ref().to_owned(),
-            _ => relay.host.clone(),
+            ServerName::DnsName(name) => name.as_ref(),
+            _ => &relay.host,
         };
-        let connecting =
-            endpoint.connect_with(config, remote, &name).map_err(|error| unreachable(error.to_string()))?;
-        let connection = connecting.await.map_err(|error| lost(&address, error))?;
-        let mut exporter = [0; 32];
-        connection.export_keying_material(&mut exporter, EXPORTER_LABEL, b"").map_err(|_| Error::Protocol)?;
-        let (send, recv) = connection.open_bi().await.map_err(|error| lost(&address, error))?;
+        let mut connection = Connection::connect(config, remote, name)
+            .map_err(|error| relay.unreachable(&error.to_string()))?;
+        connection.established().await.map_err(|error| lost(&address, error))?;
+        let exporter = connection.export(EXPORTER_LABEL).ok_or(Error::Protocol)?;
+        let control = connection.open().await.map_err(|error| lost(&address, error))?;
         let mut link = Self {
-            endpoint,
             connection,
-            send,
-            recv,
+            control,
             decoder: Decoder::new(MAX_CONTROL_FRAME),
             next_id: 1,
             pushed: VecDeque::new(),
@@ -280,12 +251,17 @@ impl Link {
         Ok(())
     }
 
+    /// Waits for the connection's end.
+    pub(crate) async fn ended(&mut self) {
+        self.connection.ended().await;
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
-        self.connection.close_reason().is_some()
+        self.connection.lost().is_some()
     }
 
     /// Closes the connection. What it has brought can still be read.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&mut self) {
         self.connection.close(VarInt::from_u32(0), b"");
     }
 
@@ -302,35 +278,39 @@ impl Link {
 
     /// Closes the connection and gives the relay a moment to notice.
     pub(crate) async fn close(mut self) {
-        let _ = self.send.finish();
-        self.connection.close(VarInt::from_u32(0), b"");
-        let _ = timeout(Duration::from_millis(200), self.endpoint.wait_idle()).await;
+        self.connection.finish(self.control);
+        self.abandon();
+        timeout(Duration::from_millis(200), self.connection.gone()).await;
     }
 
     async fn exchange_in_bulk(&mut self, id: u32, frame: &[u8]) -> Result<Reply, Error> {
         if frame.len() - 4 > MAX_BULK_FRAME {
             return Err(crate::engine::EngineError::TooLarge.into());
         }
-        let unreachable = |reason: String| Error::Unreachable { address: self.address.clone(), reason };
+        let address = &self.address;
+        let broken =
+            |error: StreamError| Error::Unreachable { address: address.clone(), reason: error.to_string() };
         // Also if only the answer is not waited for: to the relay that is a stream that broke.
-        let unfinished = Unfinished(&self.connection);
-        let (mut send, mut recv) =
-            self.connection.open_bi().await.map_err(|error| lost(&self.address, error))?;
-        send.write_all(frame).await.map_err(|error| unreachable(error.to_string()))?;
-        send.finish().map_err(|error| unreachable(error.to_string()))?;
-        let bytes =
-            recv.read_to_end(MAX_BULK_FRAME + 4).await.map_err(|error| unreachable(error.to_string()))?;
-        unfinished.finish();
+        let unfinished = Unfinished(&mut self.connection);
+        let connection = &mut *unfinished.0;
+        let stream = connection.open().await.map_err(|error| lost(address, error))?;
+        connection.write_all(stream, frame).await.map_err(broken)?;
+        connection.finish(stream);
         let mut decoder = Decoder::new(MAX_BULK_FRAME);
-        decoder.feed(&bytes);
+        let mut room = MAX_BULK_FRAME + 4;
+        while let Some(bytes) = connection.read(stream).await.map_err(broken)? {
+            room = room.checked_sub(bytes.len()).ok_or(Error::Protocol)?;
+            decoder.feed(&bytes);
+        }
+        unfinished.finish();
         let frame = decoder.next_frame().ok().flatten().ok_or(Error::Protocol)?;
         let frame = RelayFrame::decode(frame).map_err(|_| Error::Protocol)?;
         frame.reply.filter(|_| frame.id == id).ok_or(Error::Protocol)
     }
 
     async fn write(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let unfinished = Unfinished(&self.connection);
-        let written = self.send.write_all(frame).await;
+        let unfinished = Unfinished(&mut self.connection);
+        let written = unfinished.0.write_all(self.control, frame).await;
         unfinished.finish();
         written.map_err(|error| self.broken(error.to_string()))
     }
@@ -342,8 +322,8 @@ impl Link {
                 Ok(None) => {}
                 Err(_) => break None,
             }
-            match self.recv.read_chunk(MAX_CONTROL_FRAME, true).await {
-                Ok(Some(chunk)) => self.decoder.feed(&chunk.bytes),
+            match self.connection.read(self.control).await {
+                Ok(Some(bytes)) => self.decoder.feed(&bytes),
                 Ok(None) => return Err(self.broken("it closed the connection".into())),
                 Err(error) => return Err(self.broken(error.to_string())),
             }
@@ -366,16 +346,30 @@ impl Link {
 
     /// Why nothing comes or goes any more.
     fn broken(&self, reason: String) -> Error {
-        match self.connection.close_reason() {
-            Some(error) => lost(&self.address, error),
+        match self.connection.lost() {
+            Some(error) => lost(&self.address, error.clone()),
             None => Error::Unreachable { address: self.address.clone(), reason },
         }
     }
 }
 
+/// What comes of the first of these that comes to an end, and takes it away.
+async fn first<T>(futures: &mut Vec<Pin<Box<impl Future<Output = T>>>>) -> T {
+    poll_fn(|context| {
+        for index in 0..futures.len() {
+            if let Poll::Ready(output) = futures[index].as_mut().poll(context) {
+                drop(futures.swap_remove(index));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Something that a future does in several steps. If the future is dropped between them the connection is closed: what
 /// comes next would go on in the middle of it.
-struct Unfinished<'a>(&'a Connection);
+struct Unfinished<'a>(&'a mut Connection);
 
 impl Unfinished<'_> {
     fn finish(self) {
@@ -463,12 +457,12 @@ fn empty_hello() -> HelloReply {
 }
 
 /// All bounds of QUIC, small enough for a router.
-fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
+fn client_config(verifier: &Arc<Verifier>) -> Result<ClientConfig, Error> {
     let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| Error::Protocol)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier(trust.clone())))
+        .with_custom_certificate_verifier(verifier.clone())
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
@@ -488,113 +482,4 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::new(Arc::new(quic));
     config.transport_config(Arc::new(transport));
     Ok(config)
-}
-
-/// Checks the relay's certificate. Not rustls's own verifier, which brings revocation lists along.
-#[derive(Debug)]
-struct Verifier(Trust);
-
-impl Verifier {
-    fn check(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Distrust> {
-        // A router that has just booted believes that it is 1970.
-        let built = UnixTime::since_unix_epoch(Duration::from_secs(BUILT));
-        let (ca, now) = match &self.0 {
-            Trust::Ca(der) => (der, now.max(built)),
-            Trust::Fingerprint(wanted) => {
-                let known = |der: &&CertificateDer<'_>| spki_fingerprint(der) == Some(*wanted);
-                (std::iter::once(leaf).chain(chain).find(known).ok_or(Distrust::OtherKey)?, built)
-            }
-        };
-        let anchor = anchor_from_trusted_cert(ca)?;
-        let certificate = EndEntityCert::try_from(leaf)?;
-        let usage = KeyUsage::server_auth();
-        certificate.verify_for_usage(tls::SIGNATURES.all, &[anchor], chain, now, usage, None, None)?;
-        match self.0 {
-            Trust::Ca(_) => Ok(certificate.verify_is_valid_for_subject_name(name)?),
-            Trust::Fingerprint(_) => Ok(()),
-        }
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates, server_name, now)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(PeerIncompatible::Tls13RequiredForQuic.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &tls::SIGNATURES).map_err(|_| Distrust::Signature.into())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        tls::SIGNATURES.supported_schemes()
-    }
-}
-
-/// Why a certificate is not trusted.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum Distrust {
-    #[error("it has expired")]
-    Expired,
-    #[error("it cannot be verified")]
-    Invalid,
-    #[error("it is for another name")]
-    OtherName,
-    #[error("it has another key than the address says")]
-    OtherKey,
-    #[error("it was signed by another CA")]
-    OtherCa,
-    #[error("the relay does not have its key")]
-    Signature,
-}
-
-impl From<webpki::Error> for Distrust {
-    fn from(error: webpki::Error) -> Self {
-        match error {
-            webpki::Error::CertExpired { .. } => Self::Expired,
-            webpki::Error::CertNotValidForName(_) => Self::OtherName,
-            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => Self::OtherCa,
-            _ => Self::Invalid,
-        }
-    }
-}
-
-impl From<Distrust> for rustls::Error {
-    fn from(distrust: Distrust) -> Self {
-        Self::General(distrust.to_string())
-    }
-}
-
-/// SHA-256 of a certificate's public key info; `None` if it is no certificate.
-fn spki_fingerprint(der: &CertificateDer<'_>) -> Option<Fingerprint> {
-    let certificate = EndEntityCert::try_from(der).ok()?;
-    let hash = digest::digest(&digest::SHA256, &certificate.subject_public_key_info());
-    Some(Fingerprint(hash.as_ref().try_into().ok()?))
 }

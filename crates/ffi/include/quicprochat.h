@@ -6,7 +6,8 @@
  * unless its description says so; NULL or invalid UTF-8 gives an error code, not a crash.
  *
  * Threads. A handle may be used from any thread, but by one at a time. Calls on different handles do not block each
- * other. The library starts no thread that outlives a call, installs no signal handler and never exits the process.
+ * other. The library starts no thread that outlives a call, except while the system's resolver is still busy with a name
+ * for which a call had no more time; it installs no signal handler and never exits the process.
  *
  * State. Keys and conversations are kept, encrypted, in $QPC_STATE_DIR, or else $XDG_STATE_HOME/quicprochat, or else
  * ~/.local/state/quicprochat, in one folder for each relay and user. One process at a time can be logged in from a

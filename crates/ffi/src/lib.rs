@@ -1,15 +1,15 @@
 //! The C API of the client; `include/quicprochat.h` is its documentation.
 //!
-//! A handle owns a [`Client`] and the single-threaded runtime that drives it, and only while a call is under way: there is
-//! no thread of the library's own. Between calls the relay keeps what arrives; a connection that died of silence is
+//! A handle owns a [`Client`], which works only while a call is under way, on the caller's thread: there is none of the
+//! library's own, but for the one that looks up a host's name. Between calls the relay keeps what arrives; a connection that died of silence is
 //! reopened, by the device's key, in the next call.
 
+use qpc_client::executor::block_on;
 use qpc_client::{Client, Error, ErrorKind, Kind, Options, Password, RelayEndpoint, UserName};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
-use tokio::runtime::{Builder, Runtime};
 
 const QPC_OK: i32 = 0;
 const QPC_ERROR: i32 = 1;
@@ -19,12 +19,17 @@ const QPC_NOT_CONNECTED: i32 = 4;
 
 /// See `quicprochat.h`.
 pub struct QpqHandle {
-    runtime: Runtime,
     client: Client,
     last_error: Option<CString>,
     /// The newest message handed to the caller, who counts as having it once the next call is made.
     handed_out: Option<u64>,
 }
+
+/// One thread at a time, but not always the same.
+const _: fn() = || {
+    fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<QpqHandle>();
+};
 
 /// What a call ends with when it does not succeed.
 struct Failure {
@@ -232,16 +237,9 @@ enum Entrance<'a> {
 }
 
 fn connect(server: &str, ca_cert: &str, server_name: &str) -> Result<QpqHandle, Failure> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(QPC_ERROR, format!("cannot start the runtime: {error}")))?;
-    let options = Options::from_environment();
-    let client = runtime.block_on(async {
-        let relay = RelayEndpoint::with_ca(server, ca_cert.as_ref(), server_name)?;
-        Client::connect(relay, options).await
-    })?;
-    Ok(QpqHandle { runtime, client, last_error: None, handed_out: None })
+    let relay = RelayEndpoint::with_ca(server, ca_cert.as_ref(), server_name)?;
+    let client = block_on(Client::connect(relay, Options::from_environment()))?;
+    Ok(QpqHandle { client, last_error: None, handed_out: None })
 }
 
 impl QpqHandle {
@@ -259,10 +257,8 @@ impl QpqHandle {
         let password = Password::new(password)?;
         self.confirm()?;
         match entrance {
-            Entrance::Login => self.runtime.block_on(self.client.login(&user, &password))?,
-            Entrance::Register(invite) => {
-                self.runtime.block_on(self.client.register(&user, &password, invite))?
-            }
+            Entrance::Login => block_on(self.client.login(&user, &password))?,
+            Entrance::Register(invite) => block_on(self.client.register(&user, &password, invite))?,
         }
         Ok(())
     }
@@ -275,7 +271,7 @@ impl QpqHandle {
         if std::str::from_utf8(message).is_err() {
             return Err(Failure::new(QPC_ERROR, "the message is not valid UTF-8"));
         }
-        self.runtime.block_on(self.client.send(&recipient, Kind::Text, message))?;
+        block_on(self.client.send(&recipient, Kind::Text, message))?;
         Ok(())
     }
 
@@ -284,7 +280,7 @@ impl QpqHandle {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let messages = self.runtime.block_on(self.client.receive(left))?;
+            let messages = block_on(self.client.receive(left))?;
             let Some(last) = messages.last() else {
                 return Err(Failure::new(QPC_TIMEOUT, "no message came in time"));
             };
@@ -314,9 +310,7 @@ impl QpqHandle {
     fn disconnect(mut self) {
         // The caller has no handle left to ask what went wrong; the messages will be handed out again.
         let _ = self.confirm();
-        let Self { runtime, client, .. } = self;
-        runtime.block_on(client.disconnect());
-        runtime.shutdown_background();
+        block_on(self.client.disconnect());
     }
 }
 

@@ -14,11 +14,11 @@ use crate::sandbox::Sandbox;
 use crate::service::{Origin, Rng, Service};
 use crate::status::MetricsFile;
 use crate::store::{JournalStore, StoreError};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_journal::{Directory, Options};
+use qpc_transport::executor::wait;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
@@ -175,10 +175,7 @@ impl Relay<'_> {
         let nothing = || PollFd::new(self.signals.as_fd(), PollFlags::empty());
         fds.push(self.door.wait_for().unwrap_or_else(nothing));
         self.server.wait_for(&mut fds);
-        match poll(&mut fds, milliseconds(until.saturating_duration_since(now))) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
-        }
+        wait(&mut fds, Some(until))?;
         Ok(fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect())
     }
 
@@ -230,11 +227,6 @@ fn signals() -> nix::Result<SignalFd> {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
     set.thread_block()?;
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-}
-
-/// Not less, or the last millisecond of every wait would be spent asking.
-fn milliseconds(time: Duration) -> PollTimeout {
-    PollTimeout::from(u16::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u16::MAX))
 }
 
 fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<RelayService, RunError> {

@@ -10,13 +10,13 @@
 use crate::socket::{Sent, Socket, ecn};
 use bytes::BytesMut;
 use quinn_proto::{
-    Connection, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, EndpointConfig, EndpointEvent,
-    Incoming, ServerConfig, Transmit,
+    ClientConfig, ConnectError, Connection, ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint,
+    EndpointConfig, EndpointEvent, Incoming, ServerConfig, Transmit,
 };
 use quinn_udp::RecvMeta;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub trait Application {
         now: Instant,
     ) -> Next;
 
-    /// The connection is no more.
-    fn gone(&mut self, session: Self::Session);
+    /// The connection is no more. What it had brought can still be read from what remains of it, if it ended in order.
+    fn gone(&mut self, session: Self::Session, remains: Option<Connection>);
 }
 
 /// What becomes of a first packet.
@@ -93,10 +93,22 @@ struct Slot<S> {
 impl<S> Driver<S> {
     /// Binds a socket and takes connections there.
     pub fn listen(local: SocketAddr, endpoint: EndpointConfig, server: ServerConfig) -> io::Result<Self> {
+        Self::bind(local, endpoint, Some(Arc::new(server)))
+    }
+
+    /// Binds a socket for connections to others, and takes none.
+    pub fn client(local: SocketAddr, endpoint: EndpointConfig) -> io::Result<Self> {
+        Self::bind(local, endpoint, None)
+    }
+
+    fn bind(
+        local: SocketAddr,
+        endpoint: EndpointConfig,
+        server: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
         let socket = Socket::bind(local)?;
         let room =
             usize::try_from(endpoint.get_max_udp_payload_size()).unwrap_or(usize::MAX).min(MAX_DATAGRAM);
-        let server = Some(Arc::new(server));
         Ok(Self {
             endpoint: Endpoint::new(Arc::new(endpoint), server, !socket.may_fragment(), None),
             port: Port { socket, packets: Vec::new(), unsent: None },
@@ -106,6 +118,25 @@ impl<S> Driver<S> {
             stalled: BTreeSet::new(),
             received: vec![0; room * BATCH].into(),
         })
+    }
+
+    /// Begins a connection to somebody else.
+    pub fn connect(
+        &mut self,
+        config: ClientConfig,
+        remote: SocketAddr,
+        server_name: &str,
+        session: S,
+        now: Instant,
+    ) -> Result<ConnectionHandle, ConnectError> {
+        let (handle, connection) = self.endpoint.connect(now, config, remote, server_name)?;
+        self.insert(handle, connection, session);
+        Ok(handle)
+    }
+
+    /// The socket, to be waited for by who cannot borrow the driver meanwhile.
+    pub fn socket(&self) -> Arc<UdpSocket> {
+        self.port.socket.share()
     }
 
     /// Where the socket is bound.
@@ -240,7 +271,7 @@ impl<S> Driver<S> {
                 match self.endpoint.accept(incoming, now, &mut answer, None) {
                     Ok((handle, connection)) => self.insert(handle, connection, session),
                     Err(error) => {
-                        app.gone(session);
+                        app.gone(session, None);
                         error.response.iter().for_each(|response| self.port.answer(response, &answer));
                     }
                 }
@@ -278,7 +309,11 @@ impl<S> Driver<S> {
         slot.ready = false;
         let worked = catch_unwind(AssertUnwindSafe(|| slot.turn(app, handle, endpoint, port, now)));
         match worked {
-            Ok(Turn::Over) => self.remove(app, handle),
+            Ok(Turn::Over) => {
+                if let Some(slot) = self.remove(handle) {
+                    app.gone(slot.session, Some(slot.connection));
+                }
+            }
             Ok(Turn::Goes { next, sent }) => {
                 match sent {
                     Progress::All if next.soon => slot.wake(handle, ready),
@@ -297,15 +332,17 @@ impl<S> Driver<S> {
     fn lose<A: Application<Session = S>>(&mut self, app: &mut A, handle: ConnectionHandle) {
         log::error!("a connection was dropped: serving it failed");
         self.endpoint.handle_event(handle, EndpointEvent::drained());
-        self.remove(app, handle);
+        if let Some(slot) = self.remove(handle) {
+            app.gone(slot.session, None);
+        }
     }
 
-    fn remove<A: Application<Session = S>>(&mut self, app: &mut A, handle: ConnectionHandle) {
-        let Some(slot) = self.slots.get_mut(handle.0).and_then(Option::take) else { return };
+    fn remove(&mut self, handle: ConnectionHandle) -> Option<Box<Slot<S>>> {
+        let slot = self.slots.get_mut(handle.0)?.take()?;
         if let Some(time) = slot.timer {
             self.timers.remove(&(time, handle));
         }
-        app.gone(slot.session);
+        Some(slot)
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod connection;
 pub mod driver;
-pub mod socket;
+pub mod executor;
+mod socket;
 pub mod tls;

@@ -8,12 +8,13 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A bound socket that never blocks.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    io: UdpSocket,
+    io: Arc<UdpSocket>,
     state: UdpSocketState,
     /// When an error was last written to the log.
     logged: Option<Instant>,
@@ -33,7 +34,11 @@ impl Socket {
         let io = UdpSocket::bind(local)?;
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         switch_off_gro(&io)?;
-        Ok(Self { io, state, logged: None })
+        Ok(Self { io: Arc::new(io), state, logged: None })
+    }
+
+    pub(crate) fn share(&self) -> Arc<UdpSocket> {
+        Arc::clone(&self.io)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -52,7 +57,7 @@ impl Socket {
 
     /// Takes what has come, as many datagrams as there are buffers.
     pub(crate) fn receive(&mut self, into: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
-        match self.state.recv(UdpSockRef::from(&self.io), into, meta) {
+        match self.state.recv(UdpSockRef::from(&*self.io), into, meta) {
             Ok(count) => count,
             Err(error) => {
                 // Anybody can have a router on the way send an ICMP message that shows up as a reset.
@@ -72,7 +77,7 @@ impl Socket {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        match self.state.try_send(UdpSockRef::from(&self.io), &datagrams) {
+        match self.state.try_send(UdpSockRef::from(&*self.io), &datagrams) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
             // Probes for the largest packet the path takes are meant to fail.
@@ -103,7 +108,7 @@ pub(crate) fn ecn(meta: &RecvMeta) -> Option<EcnCodepoint> {
 }
 
 /// Has datagrams come one by one.
-pub fn switch_off_gro(socket: &UdpSocket) -> io::Result<()> {
+fn switch_off_gro(socket: &UdpSocket) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use nix::errno::Errno;

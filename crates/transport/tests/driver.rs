@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
+use qpc_transport::connection::{Connection as Client, StreamError};
 use qpc_transport::driver::{Admission, Application, Driver, Next};
+use qpc_transport::executor::{block_on, wait};
 use qpc_transport::tls;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    Connection, ConnectionHandle, Dir, EndpointConfig, Event, Incoming, ReadError, ServerConfig, StreamEvent,
-    StreamId, WriteError,
+    ClientConfig, Connection, ConnectionError, ConnectionHandle, Dir, EndpointConfig, Event, Incoming,
+    ReadError, ServerConfig, StreamEvent, StreamId, WriteError,
 };
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use ring::hmac;
@@ -19,6 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -86,14 +89,14 @@ impl Application for Echo {
         Next::default()
     }
 
-    fn gone(&mut self, _: Streams) {
+    fn gone(&mut self, _: Streams, _: Option<Connection>) {
         self.0.gone.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 struct Server {
     address: SocketAddr,
-    client: quinn::ClientConfig,
+    client: ClientConfig,
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
 }
@@ -132,14 +135,13 @@ impl Server {
         let counts = Arc::new(Counts::default());
         let echo = Echo(Arc::clone(&counts));
         let thread = Some(std::thread::spawn(move || drive(driver, echo)));
-        Self { address, client: quinn::ClientConfig::new(Arc::new(client)), counts, thread }
+        Self { address, client: ClientConfig::new(Arc::new(client)), counts, thread }
     }
 
-    async fn connect(&self) -> (quinn::Endpoint, quinn::Connection) {
-        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        endpoint.set_default_client_config(self.client.clone());
-        let connection = endpoint.connect(self.address, "localhost").unwrap().await.unwrap();
-        (endpoint, connection)
+    async fn connect(&self) -> Client {
+        let mut client = Client::connect(self.client.clone(), self.address, "localhost").unwrap();
+        client.established().await.unwrap();
+        client
     }
 }
 
@@ -156,78 +158,135 @@ fn drive(mut driver: Driver<Streams>, mut echo: Echo) {
         let now = Instant::now();
         let write = if driver.wants_to_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
         let mut fds = [PollFd::new(driver.as_fd(), PollFlags::POLLIN | write)];
-        let wait = driver.deadline(now).map_or(10, |time| (time - now).as_millis().min(9) + 1);
-        poll(&mut fds, PollTimeout::from(wait as u8)).unwrap();
+        let look = now + Duration::from_millis(10);
+        wait(&mut fds, Some(driver.deadline(now).map_or(look, |time| time.min(look)))).unwrap();
         let flags = fds[0].revents().unwrap();
         let (readable, writable) = (flags.contains(PollFlags::POLLIN), flags.contains(PollFlags::POLLOUT));
         driver.turn(&mut echo, readable, writable, Instant::now());
     }
 }
 
-async fn echo(connection: &quinn::Connection, text: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let (mut send, mut recv) = connection.open_bi().await?;
-    let (sent, received) = tokio::join!(
-        async {
-            send.write_all(text).await?;
-            send.finish()?;
-            Ok::<_, Box<dyn std::error::Error>>(())
-        },
-        recv.read_to_end(usize::MAX)
-    );
-    sent?;
-    Ok(received?)
-}
-
-#[tokio::test]
-async fn what_goes_in_comes_out() {
-    let server = Server::start();
-    let (_endpoint, connection) = server.connect().await;
-    // More than any window, and many small ones at a time.
-    let long: Vec<u8> = (0..20_000_000u32).map(|n| b'a' + (n % 23) as u8).collect();
-    assert!(echo(&connection, &long).await.unwrap() == long);
-    let mut streams = Vec::new();
-    for _ in 0..300 {
-        streams.push(connection.open_bi().await);
-        if streams.len() == 50 {
-            for stream in streams.drain(..) {
-                let (mut send, mut recv) = stream.unwrap();
-                send.write_all(b"short").await.unwrap();
+/// Sends a text and reads it at the same time.
+async fn echo(client: &mut Client, text: &[u8]) -> Result<Vec<u8>, StreamError> {
+    let stream = client.open().await?;
+    let (mut sent, mut received) = (0, Vec::new());
+    let echoed = client.drive(|connection| {
+        let mut send = connection.send_stream(stream);
+        while sent < text.len() {
+            match send.write(&text[sent..]) {
+                Ok(count) => sent += count,
+                Err(WriteError::Blocked) => break,
+                Err(_) => return Poll::Ready(Err(StreamError::GivenUp)),
+            }
+            if sent == text.len() {
                 send.finish().unwrap();
-                assert_eq!(recv.read_to_end(10).await.unwrap(), b"short");
             }
         }
-    }
+        let mut recv = connection.recv_stream(stream);
+        let mut chunks = recv.read(true).unwrap();
+        loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => received.extend_from_slice(&chunk.bytes),
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(ReadError::Blocked) => return Poll::Pending,
+                Err(ReadError::Reset(_)) => return Poll::Ready(Err(StreamError::GivenUp)),
+            }
+        }
+    });
+    echoed.await??;
+    Ok(received)
 }
 
-#[tokio::test]
-async fn a_connection_that_panics_goes_alone() {
+#[test]
+fn what_goes_in_comes_out() {
     let server = Server::start();
-    let (_one, unlucky) = server.connect().await;
-    let (_two, other) = server.connect().await;
-    assert_eq!(echo(&other, b"before").await.unwrap(), b"before");
-    assert!(echo(&unlucky, b"! fail").await.is_err());
-    assert!(
-        matches!(unlucky.closed().await, quinn::ConnectionError::Reset),
-        "its peer learns that nobody knows it any more"
-    );
-    assert_eq!(echo(&other, b"after").await.unwrap(), b"after");
-    assert_eq!(server.counts.gone.load(Ordering::SeqCst), 1);
-    // Its place is there for others.
-    let (_three, third) = server.connect().await;
-    assert_eq!(echo(&third, b"new").await.unwrap(), b"new");
+    block_on(async {
+        let mut client = server.connect().await;
+        // More than any window, and many small ones at a time.
+        let long: Vec<u8> = (0..20_000_000u32).map(|n| b'a' + (n % 23) as u8).collect();
+        assert!(echo(&mut client, &long).await.unwrap() == long);
+        for _ in 0..6 {
+            let mut streams = Vec::new();
+            for _ in 0..50 {
+                streams.push(client.open().await.unwrap());
+            }
+            for &stream in &streams {
+                client.write_all(stream, b"short").await.unwrap();
+                client.finish(stream);
+            }
+            for stream in streams {
+                assert_eq!(client.read(stream).await.unwrap().unwrap(), "short");
+                assert_eq!(client.read(stream).await.unwrap(), None);
+            }
+        }
+    });
 }
 
-#[tokio::test]
-async fn connections_that_are_gone_leave_nothing() {
+#[test]
+fn a_connection_that_panics_goes_alone() {
     let server = Server::start();
-    for _ in 0..20 {
-        let (endpoint, connection) = server.connect().await;
-        assert_eq!(echo(&connection, b"hello").await.unwrap(), b"hello");
-        connection.close(0u32.into(), b"");
-        endpoint.wait_idle().await;
-    }
+    block_on(async {
+        let mut unlucky = server.connect().await;
+        let mut other = server.connect().await;
+        assert_eq!(echo(&mut other, b"before").await.unwrap(), b"before");
+        assert!(echo(&mut unlucky, b"! fail").await.is_err());
+        assert_eq!(
+            unlucky.ended().await,
+            ConnectionError::Reset,
+            "its peer learns that nobody knows it any more"
+        );
+        assert_eq!(echo(&mut other, b"after").await.unwrap(), b"after");
+        assert_eq!(server.counts.gone.load(Ordering::SeqCst), 1);
+        // Its place is there for others.
+        let mut third = server.connect().await;
+        assert_eq!(echo(&mut third, b"new").await.unwrap(), b"new");
+    });
+}
+
+#[test]
+fn connections_that_are_gone_leave_nothing() {
+    let server = Server::start();
+    block_on(async {
+        for _ in 0..20 {
+            let mut client = server.connect().await;
+            assert_eq!(echo(&mut client, b"hello").await.unwrap(), b"hello");
+            client.close(0u32.into(), b"");
+            client.gone().await;
+        }
+    });
     while server.counts.gone.load(Ordering::SeqCst) < 20 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(server.counts.begun.load(Ordering::SeqCst), 20);
+}
+
+#[test]
+fn a_connection_that_is_dropped_is_closed() {
+    let server = Server::start();
+    drop(block_on(server.connect()));
+    // Long before it would have been dropped for its silence.
+    while server.counts.gone.load(Ordering::SeqCst) < 1 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_came_can_be_read_after_the_end() {
+    let server = Server::start();
+    block_on(async {
+        let mut client = server.connect().await;
+        let stream = client.open().await.unwrap();
+        client.write_all(stream, b"hello").await.unwrap();
+        client.finish(stream);
+        let come = client.drive(|connection| match connection.stats().frame_rx.stream {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        come.await.unwrap();
+        client.close(0u32.into(), b"");
+        client.gone().await;
+        assert_eq!(client.lost(), Some(&ConnectionError::LocallyClosed));
+        assert_eq!(client.read(stream).await.unwrap().unwrap(), "hello");
+        assert!(client.open().await.is_err());
+    });
 }

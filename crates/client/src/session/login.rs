@@ -15,7 +15,7 @@ use qpc_proto::message::{
 use qpc_proto::signing;
 use qpc_proto::wire::{Blob, Text};
 use std::sync::Arc;
-use tokio::time::Instant;
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 impl Client {

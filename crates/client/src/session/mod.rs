@@ -12,10 +12,10 @@ use crate::safety::safety_number;
 use crate::state::Engine;
 use qpc_proto::id::{MessageId, UserName};
 use qpc_proto::message::{Devices, ErrorCode, HelloReply, KsfProfile, ListDevices, Reply, Request, Stored};
+use qpc_transport::executor::{sleep, timeout, timeout_at};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use std::time::{Duration, Instant};
 
 pub use send::Sent;
 
@@ -165,7 +165,15 @@ impl Client {
             if !busy || Instant::now() + pause > deadline {
                 return Err(refused(error));
             }
-            sleep(pause).await;
+            self.pause(pause).await;
+        }
+    }
+
+    /// Lets time pass. The connection goes on meanwhile.
+    async fn pause(&mut self, time: Duration) {
+        match &mut self.link {
+            Some(link) => drop(timeout(time, link.ended()).await),
+            None => sleep(time).await,
         }
     }
 
@@ -173,10 +181,7 @@ impl Client {
     async fn exchange(&mut self, number: u64, request: &Request) -> Result<Reply, Error> {
         let patience = self.options.patience.min(ANSWER);
         let link = self.link()?;
-        let result = match timeout(patience, link.exchange(number, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Timeout),
-        };
+        let result = timeout(patience, link.exchange(number, request)).await.unwrap_or(Err(Error::Timeout));
         if result.as_ref().is_err_and(Error::is_of_the_link) {
             // An answer that comes later would be taken for another one's.
             self.give_link_up();
@@ -189,8 +194,8 @@ impl Client {
     }
 
     /// Nothing more goes over this connection; what it has brought can still be looked at.
-    fn give_link_up(&self) {
-        if let Some(link) = &self.link {
+    fn give_link_up(&mut self) {
+        if let Some(link) = &mut self.link {
             link.abandon();
         }
     }

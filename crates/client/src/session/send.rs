@@ -11,8 +11,7 @@ use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::limits::MAX_BODY;
 use qpc_proto::message::{Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request};
 use qpc_proto::wire::Blob;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use std::time::{Duration, Instant};
 
 /// What the relay said of a message that was sent.
 #[derive(Clone, Debug)]
@@ -166,7 +165,7 @@ impl Client {
                         }
                         return Ok(());
                     }
-                    sleep(pause).await;
+                    self.pause(pause).await;
                     continue;
                 }
                 _ => {}

@@ -10,8 +10,8 @@ use qpc_proto::message::{
     Ack, Conversation, Credit, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations, NoticeKind,
     Reply, ReportCommit, Request,
 };
-use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use qpc_transport::executor::{sleep, timeout, timeout_at};
+use std::time::{Duration, Instant};
 
 impl Client {
     /// The messages that are there, or else come in time; empty if none does. [`Client::confirm`] them: they come
@@ -231,7 +231,7 @@ impl Client {
     /// Waits for the relay to push something, and takes it.
     pub(super) async fn wait(&mut self, until: Instant) -> Result<(), Error> {
         let waited = timeout_at(until, self.link()?.wait_for_push()).await;
-        if let Ok(Err(error)) = waited {
+        if let Some(Err(error)) = waited {
             self.give_link_up();
             return Err(error);
         }
@@ -240,7 +240,7 @@ impl Client {
 
     /// Takes what has been pushed so far, also what is only now being read.
     async fn take_pushes(&mut self) -> Result<(), Error> {
-        if let Ok(Err(error)) = timeout(Duration::ZERO, self.link()?.wait_for_push()).await {
+        if let Some(Err(error)) = timeout(Duration::ZERO, self.link()?.wait_for_push()).await {
             self.give_link_up();
             return Err(error);
         }
@@ -301,7 +301,7 @@ impl Client {
     async fn fetch_delivery(&mut self, seq: u64) -> Result<Entry, Error> {
         let patience = self.options.patience;
         let request = Request::from(FetchDelivery { seq });
-        match timeout(patience, self.link()?.exchange(0, &request)).await.map_err(|_| Error::Timeout)?? {
+        match timeout(patience, self.link()?.exchange(0, &request)).await.ok_or(Error::Timeout)?? {
             // Gone or unreadable: on behind it.
             Reply::Delivery(delivery) => Ok(delivery.entry.unwrap_or_else(nothing)),
             Reply::Error(error) => Err(refused(error)),

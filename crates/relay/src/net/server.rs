@@ -142,7 +142,7 @@ impl Application for Listener<'_> {
         session.turn(id, connection, self.shared, now)
     }
 
-    fn gone(&mut self, mut session: Session) {
+    fn gone(&mut self, mut session: Session, _: Option<Connection>) {
         session.end(self.shared);
     }
 }
