@@ -22,6 +22,7 @@ use qpc_proto::{ALPN, VERSION};
 use qpc_transport::connection::{Connection, StreamError};
 use qpc_transport::executor::{timeout, timeout_at};
 use qpc_transport::tls;
+use quinn_proto::congestion::NewRenoConfig;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{ClientConfig, ConnectionError, StreamId, TransportConfig, VarInt};
 use resolve::resolve;
@@ -477,6 +478,10 @@ fn client_config(verifier: &Arc<Verifier>) -> Result<ClientConfig, Error> {
         .send_window(256 * 1024)
         .crypto_buffer_size(16 * 1024)
         .datagram_receive_buffer_size(None)
+        // Cubic calculates with floating-point numbers, which routers have no instructions for.
+        .congestion_controller_factory(Arc::new(NewRenoConfig::default()))
+        // Each probe for larger packets costs as much as a message, and a whole conversation is a few packets.
+        .mtu_discovery_config(None)
         .keep_alive_interval(Some(Duration::from_secs(25)))
         .max_idle_timeout(Some(VarInt::from_u32(120_000).into()));
     let mut config = ClientConfig::new(Arc::new(quic));

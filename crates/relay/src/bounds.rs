@@ -113,7 +113,8 @@ pub struct NetBounds {
     pub send_window: u64,
     /// Bytes of handshake data out of order.
     pub crypto_buffer: usize,
-    /// Bytes of the largest packet: Ethernet's, less IPv6 and UDP headers.
+    /// Bytes of the largest packet that is taken: Ethernet's, less IPv6 and UDP headers. Those sent have 1,200, which every
+    /// path takes.
     pub mtu: u16,
     /// Bulk requests read or answered at a time, of all connections together; each holds up to
     /// [`qpc_proto::limits::MAX_BULK_FRAME`] twice.
@@ -146,8 +147,6 @@ impl NetBounds {
     /// What `quinn_proto` is told of each connection.
     pub fn transport(&self) -> quinn_proto::TransportConfig {
         use qpc_proto::limits::MAX_BULK_STREAMS;
-        let mut discovery = quinn_proto::MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.mtu);
         let idle_ms = u32::try_from(self.idle_time.as_millis()).unwrap_or(u32::MAX);
         // Messages are small and their answers come soon: an acknowledgement of its own for every other packet would be a
         // third of all packets.
@@ -167,7 +166,8 @@ impl NetBounds {
             .datagram_receive_buffer_size(None)
             .datagram_send_buffer_size(0)
             .max_idle_timeout(Some(quinn_proto::VarInt::from_u32(idle_ms).into()))
-            .mtu_discovery_config(Some(discovery));
+            // Each probe for larger packets costs as much as a message, and a whole conversation is a few packets.
+            .mtu_discovery_config(None);
         transport
     }
 }
