@@ -7,6 +7,8 @@ use qpc_proto::wire::{Blob, put_bytes};
 use qpc_transport::executor::block_on;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::UnixTime;
 use std::pin::pin;
 
 #[test]
@@ -188,6 +190,21 @@ fn a_relay_that_refuses_or_is_another_one_says_so() {
             assert!(matches!(opened, Err(Error::Untrusted(_))));
         }
     });
+}
+
+#[test]
+fn a_certificate_that_was_verified_is_known_again() {
+    let ((leaf, _, ca), (other_leaf, _, other_ca)) = (certificates(), certificates());
+    let verifier = Verifier::new(Trust::Fingerprint(spki_fingerprint(&ca).unwrap()));
+    let verified = |leaf, chain: &[_]| {
+        let name = ServerName::try_from("localhost").unwrap();
+        verifier.verify_server_cert(leaf, chain, &name, &[], UnixTime::now()).is_ok()
+    };
+    assert!(!verified(&leaf, &[]), "nothing vouches for it");
+    assert!(verified(&leaf, &[ca.clone()]));
+    assert!(verified(&leaf, &[]));
+    assert!(!verified(&other_leaf, &[ca]), "another CA's");
+    assert!(!verified(&other_leaf, &[other_ca]), "another CA");
 }
 
 #[test]

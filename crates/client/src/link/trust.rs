@@ -8,6 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, PeerIncompatible, SignatureScheme};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -24,11 +25,14 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) trust: Trust,
+    /// The certificate that a fingerprint was found to vouch for last, so that a connection made anew costs one signature
+    /// less. It has no other condition that time could change.
+    known: Mutex<Option<CertificateDer<'static>>>,
 }
 
 impl Verifier {
     pub(super) fn new(trust: Trust) -> Self {
-        Self { trust }
+        Self { trust, known: Mutex::default() }
     }
 
     fn check(
@@ -40,8 +44,10 @@ impl Verifier {
     ) -> Result<(), Distrust> {
         // A router that has just booted believes that it is 1970.
         let built = UnixTime::since_unix_epoch(Duration::from_secs(BUILT));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (ca, now) = match &self.trust {
             Trust::Ca(der) => (der, now.max(built)),
+            Trust::Fingerprint(_) if known.as_ref() == Some(leaf) => return Ok(()),
             Trust::Fingerprint(wanted) => {
                 let is_wanted = |der: &&CertificateDer<'_>| spki_fingerprint(der) == Some(*wanted);
                 (std::iter::once(leaf).chain(chain).find(is_wanted).ok_or(Distrust::OtherKey)?, built)
@@ -53,7 +59,7 @@ impl Verifier {
         certificate.verify_for_usage(tls::SIGNATURES.all, &[anchor], chain, now, usage, None, None)?;
         match self.trust {
             Trust::Ca(_) => certificate.verify_is_valid_for_subject_name(name)?,
-            Trust::Fingerprint(_) => {}
+            Trust::Fingerprint(_) => *known = Some(leaf.clone().into_owned()),
         }
         Ok(())
     }
