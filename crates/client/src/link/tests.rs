@@ -201,7 +201,7 @@ fn a_certificate_that_was_verified_is_known_again() {
         verifier.verify_server_cert(leaf, chain, &name, &[], UnixTime::now()).is_ok()
     };
     assert!(!verified(&leaf, &[]), "nothing vouches for it");
-    assert!(verified(&leaf, &[ca.clone()]));
+    assert!(verified(&leaf, std::slice::from_ref(&ca)));
     assert!(verified(&leaf, &[]));
     assert!(!verified(&other_leaf, &[ca]), "another CA's");
     assert!(!verified(&other_leaf, &[other_ca]), "another CA");
