@@ -102,7 +102,7 @@ impl AsFd for Socket {
     }
 }
 
-/// The ECN bits of a datagram, for quinn.
+/// The ECN bits of a datagram, for QUIC.
 pub(crate) fn ecn(meta: &RecvMeta) -> Option<EcnCodepoint> {
     meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8))
 }
