@@ -28,7 +28,7 @@ struct State {
     awaited: bool,
     lost: Option<ConnectionError>,
     /// What it has brought can still be read.
-    remains: Option<quinn_proto::Connection>,
+    remains: Option<Box<quinn_proto::Connection>>,
 }
 
 /// Why nothing more goes over a stream.
@@ -236,6 +236,6 @@ impl Application for Turn<'_> {
     fn gone(&mut self, (): (), remains: Option<quinn_proto::Connection>) {
         // Without an event of it, serving it has failed here.
         self.state.lost.get_or_insert(ConnectionError::LocallyClosed);
-        self.state.remains = remains;
+        self.state.remains = remains.map(Box::new);
     }
 }
