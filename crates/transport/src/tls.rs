@@ -6,6 +6,10 @@
 
 use qpc_curve::{LENGTH, verify, x25519, x25519_public};
 use ring::rand::SystemRandom;
+use rustls::crypto::cipher::{
+    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter,
+    OutboundOpaqueMessage, OutboundPlainMessage, Tls13AeadAlgorithm, UnsupportedOperationError,
+};
 use rustls::crypto::ring::cipher_suite;
 use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, SharedSecret,
@@ -15,19 +19,73 @@ use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, PrivateKeyDer, SignatureVerificationAlgorithm, alg_id,
 };
 use rustls::sign::{Signer, SigningKey};
-use rustls::{Error, NamedGroup, PeerMisbehaved, SignatureAlgorithm, SignatureScheme, quic};
+use rustls::{
+    CipherSuiteCommon, ConnectionTrafficSecrets, Error, NamedGroup, PeerMisbehaved, SignatureAlgorithm,
+    SignatureScheme, SupportedCipherSuite, Tls13CipherSuite, quic,
+};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// For `rustls`.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
-        cipher_suites: vec![cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
+        cipher_suites: vec![SupportedCipherSuite::Tls13(&SUITE)],
         kx_groups: vec![&X25519],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &System,
         key_provider: &System,
     })
+}
+
+/// ring's suite, without what would seal TLS records: QUIC has packets instead (RFC 9001 section 4), but rustls keeps keys for both.
+static SUITE: Tls13CipherSuite = {
+    let SupportedCipherSuite::Tls13(ring) = cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    Tls13CipherSuite {
+        common: CipherSuiteCommon {
+            suite: ring.common.suite,
+            hash_provider: ring.common.hash_provider,
+            confidentiality_limit: ring.common.confidentiality_limit,
+        },
+        hkdf_provider: ring.hkdf_provider,
+        aead_alg: &NoRecords,
+        quic: ring.quic,
+    }
+};
+
+struct NoRecords;
+
+impl Tls13AeadAlgorithm for NoRecords {
+    fn encrypter(&self, _: AeadKey, _: Iv) -> Box<dyn MessageEncrypter> {
+        Box::new(Self)
+    }
+
+    fn decrypter(&self, _: AeadKey, _: Iv) -> Box<dyn MessageDecrypter> {
+        Box::new(Self)
+    }
+
+    fn key_len(&self) -> usize {
+        32
+    }
+
+    fn extract_keys(&self, _: AeadKey, _: Iv) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        Err(UnsupportedOperationError)
+    }
+}
+
+impl MessageEncrypter for NoRecords {
+    fn encrypt(&mut self, _: OutboundPlainMessage<'_>, _: u64) -> Result<OutboundOpaqueMessage, Error> {
+        Err(Error::EncryptError)
+    }
+
+    fn encrypted_payload_len(&self, payload_len: usize) -> usize {
+        payload_len
+    }
+}
+
+impl MessageDecrypter for NoRecords {
+    fn decrypt<'a>(&mut self, _: InboundOpaqueMessage<'a>, _: u64) -> Result<InboundPlainMessage<'a>, Error> {
+        Err(Error::DecryptError)
+    }
 }
 
 /// QUIC's first packets are sealed with AES-128-GCM, whatever TLS agrees on (RFC 9001 section 5.2).
