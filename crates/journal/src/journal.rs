@@ -356,6 +356,8 @@ impl<S: Storage> Journal<S> {
         segment.file.truncate(segment.size).map_err(Error::io(Doing::Write))?;
         if let Err(error) = segment.file.sync() {
             self.poisoned = true;
+            // The kernel says it once: a sync that was to come would find nothing amiss.
+            *self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner) = true;
             return Err(Error::io(Doing::Sync)(error));
         }
         segment.ragged = false;
