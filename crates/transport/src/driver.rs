@@ -241,6 +241,10 @@ impl<S> Driver<S> {
         data: BytesMut,
         now: Instant,
     ) -> usize {
+        // An answer to port 0 is an error by which quinn_udp takes GSO for broken.
+        if meta.addr.port() == 0 {
+            return 1;
+        }
         let mut answer = Vec::new();
         match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn(meta), data, &mut answer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => self.packet(app, handle, event),
