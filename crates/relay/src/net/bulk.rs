@@ -69,6 +69,7 @@ impl Bulk {
             if !shared.places.take(peer.id) {
                 return Ok(false);
             }
+            shared.offer_place();
             let until = now + shared.bounds.login_time;
             self.state = State::Placed { until, work: Work::Reading(Vec::new()) };
         }

@@ -106,7 +106,7 @@ impl Control {
                 }
             };
             let answer = match request {
-                Ok(request) => peer.request(hub, &request),
+                Ok(request) => peer.request(hub, &request).map(Answer::for_control),
                 Err(reason) => Some(Answer::malformed(hub, &reason)),
             };
             self.deaf = answer.as_ref().is_some_and(|answer| answer.close);
@@ -150,7 +150,7 @@ impl Control {
             }
             let mut out = Vec::new();
             while out.len() < TURN_BYTES
-                && let Some(frame) = self.next_frame(peer, hub, now)
+                && let Some(frame) = self.next_frame(peer, hub, now)?
             {
                 match out.is_empty() {
                     true => out = frame,
@@ -171,22 +171,27 @@ impl Control {
     }
 
     /// What is to be said next: an answer that is durable, a notice, a delivery.
-    fn next_frame(&mut self, peer: &mut Peer<'_>, hub: &mut Hub, now: Instant) -> Option<Vec<u8>> {
+    fn next_frame(
+        &mut self,
+        peer: &mut Peer<'_>,
+        hub: &mut Hub,
+        now: Instant,
+    ) -> Result<Option<Vec<u8>>, Close> {
         if self.farewell.is_some() {
-            return None;
+            return Ok(None);
         }
         let durable = hub.durable();
         if let Some(answer) = self.answers.pop_front_if(|answer| durable.decided(answer.position)) {
             if answer.close {
                 self.say_farewell(ErrorCode::Malformed, now);
             }
-            return Some(answer.into_frame(durable));
+            return Ok(Some(answer.into_frame(durable)));
         }
         if let Some(kind) = hub.next_notice(peer.id) {
             if matches!(kind, NoticeKind::Replaced | NoticeKind::Revoked | NoticeKind::Closing) {
                 self.say_farewell(ErrorCode::Internal, now);
             }
-            return Some(frame::encode(&RelayFrame { id: 0, reply: Some(Notice { kind }.into()) }));
+            return Ok(Some(frame::encode(&RelayFrame { id: 0, reply: Some(Notice { kind }.into()) })));
         }
         peer.next_delivery(hub)
     }

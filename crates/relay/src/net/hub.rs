@@ -5,7 +5,7 @@
 
 use crate::clock::Clock;
 use crate::service::{AdminReply, AdminRequest, Caller, Outcome, Service};
-use crate::store::{JournalStore, Store};
+use crate::store::{JournalStore, Store, StoreError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use qpc_journal::{Directory, Position, SyncJob, Synced};
 use qpc_proto::id::DeviceId;
@@ -61,7 +61,8 @@ pub(crate) struct Hub {
     waiting: BTreeSet<SessionId>,
     /// Behind the last batch that an answer spoke of.
     spoken: Position,
-    durable: Durable,
+    /// A sync has failed, and all that follow will.
+    failed: bool,
     syncing: bool,
     jobs: mpsc::Sender<SyncJob<Directory>>,
     results: mpsc::Receiver<Synced>,
@@ -94,7 +95,7 @@ impl Hub {
             woken: Vec::new(),
             waiting: BTreeSet::new(),
             spoken: position,
-            durable: Durable { position, failed: false },
+            failed: false,
             syncing: false,
             jobs,
             results,
@@ -108,12 +109,9 @@ impl Hub {
         let _ = self.done.read();
         while let Ok(done) = self.results.try_recv() {
             self.syncing = false;
-            match self.service.store_mut().finish_sync(done) {
-                Ok(position) => self.durable = Durable { position, failed: false },
-                Err(error) => {
-                    log::error!("{error}; writes are refused until the relay is started again");
-                    self.durable.failed = true;
-                }
+            if let Err(error) = self.service.store_mut().finish_sync(done) {
+                log::error!("{error}; writes are refused until the relay is started again");
+                self.failed = true;
             }
             self.woken.extend(std::mem::take(&mut self.waiting));
             self.sync_if_waited_for();
@@ -122,7 +120,7 @@ impl Hub {
 
     /// How far the store is on disk.
     pub(crate) fn durable(&self) -> Durable {
-        self.durable
+        Durable { position: self.service.store().durable(), failed: self.failed }
     }
 
     /// Has a session woken once more is durable.
@@ -163,14 +161,19 @@ impl Hub {
     pub(crate) fn tick(&mut self, budget: u32) {
         let outcome = self.service.tick(self.clock.now(), budget);
         self.spread(&outcome);
+        // Compaction may have synced what they wait for.
+        self.woken.extend(std::mem::take(&mut self.waiting));
         // What nobody waited for is made durable now and then.
         self.spoken = self.service.store().applied();
         self.sync_if_waited_for();
     }
 
-    /// Makes a connection the session of a device. Whoever was it before is told.
-    pub(crate) fn open_mailbox(&mut self, device: DeviceId, session: SessionId) {
+    /// Makes a connection the session of a device, which has entries up to a number. Whoever was it before is told.
+    pub(crate) fn open_mailbox(&mut self, device: DeviceId, session: SessionId, up_to: u64) {
         self.mailboxes.insert(session, Mailbox::default());
+        // After a failed sync nobody knows which entries are on the disk; they can be read, and the relay takes no more.
+        let position = if self.failed { Position::default() } else { self.spoken };
+        self.deliver(session, position, up_to);
         if let Some(older) = self.sessions.insert(device, session) {
             self.notice(older, NoticeKind::Replaced);
         }
@@ -191,9 +194,10 @@ impl Hub {
 
     /// The highest delivery that became durable for a session.
     pub(crate) fn ready(&mut self, session: SessionId) -> Option<u64> {
+        let durable = self.durable().position;
         let wakes = &mut self.mailboxes.get_mut(&session)?.wakes;
         let mut ready = None;
-        while let Some((_, up_to)) = wakes.pop_front_if(|(position, _)| *position <= self.durable.position) {
+        while let Some((_, up_to)) = wakes.pop_front_if(|(position, _)| *position <= durable) {
             ready = Some(up_to);
         }
         ready
@@ -204,14 +208,13 @@ impl Hub {
     }
 
     /// The next entry for a device, encoded.
-    pub(crate) fn next_delivery(&self, device: DeviceId, after: u64) -> Option<(u64, Vec<u8>)> {
-        match self.service.next_delivery(device, after) {
-            Ok(next) => next,
-            Err(error) => {
-                log::error!("cannot read what waits for device {device}: {error}");
-                None
-            }
-        }
+    pub(crate) fn next_delivery(
+        &self,
+        device: DeviceId,
+        after: u64,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let next = self.service.next_delivery(device, after);
+        next.inspect_err(|error| log::error!("cannot read what waits for device {device}: {error}"))
     }
 
     /// Tells all sessions that the relay goes down.
@@ -222,7 +225,7 @@ impl Hub {
     }
 
     /// Makes everything durable, now.
-    pub(crate) fn sync_now(&mut self) -> Result<(), crate::store::StoreError> {
+    pub(crate) fn sync_now(&mut self) -> Result<(), StoreError> {
         match self.service.store().start_sync() {
             Some(job) => self.service.store_mut().finish_sync(job.run()).map(drop),
             None => Ok(()),
@@ -255,8 +258,8 @@ impl Hub {
             }
         }
         // What reads is answered from a store that takes no writes any more, too.
-        if self.durable.failed && !outcome.needs_sync {
-            return self.durable.position;
+        if self.failed && !outcome.needs_sync {
+            return self.durable().position;
         }
         // An acknowledgement waits for nothing; everything else for the last batch that mattered.
         self.spoken
@@ -270,7 +273,7 @@ impl Hub {
             mailbox.wakes.pop_back();
         }
         mailbox.wakes.push_back((position, up_to));
-        match self.durable.decided(position) {
+        match self.durable().decided(position) {
             true => self.wake(session),
             false => self.wake_when_durable(session),
         }
@@ -286,7 +289,7 @@ impl Hub {
 
     fn sync_if_waited_for(&mut self) {
         // After a sync that failed, all that follow do: asked for again and again, they would keep the thread busy for ever.
-        if self.syncing || self.durable.failed || self.service.store().durable() >= self.spoken {
+        if self.syncing || self.failed || self.service.store().durable() >= self.spoken {
             return;
         }
         if let Some(job) = self.service.store().start_sync() {

@@ -90,6 +90,9 @@ impl Session {
                 _ => {}
             }
         }
+        if shared.closing && !matches!(self.0, Phase::Closed) {
+            return Err(Close { code: 0, reason: "the relay is restarting" });
+        }
         match &mut self.0 {
             Phase::Open(open) => open.turn(connection, shared, now),
             Phase::Handshake(until) if now < *until => Ok(Next { soon: false, deadline: Some(*until) }),
@@ -172,9 +175,6 @@ impl Open {
         shared: &mut Shared,
         now: Instant,
     ) -> Result<Next, Close> {
-        if shared.closing {
-            return Err(Close { code: 0, reason: "the relay is restarting" });
-        }
         if self.login_until.is_some_and(|until| until <= now) {
             if !self.caller.authenticated() {
                 return Err(Close::new(ErrorCode::NotAuthenticated, "log in sooner"));
@@ -229,10 +229,11 @@ impl Peer<'_> {
         self.deliveries.credit = (self.deliveries.credit + outcome.credit).min(MAX_CREDIT);
         if let Some(device) = outcome.opened {
             *self.deliveries = Deliveries::default();
-            if let Some(Reply::Session(session)) = &outcome.reply {
-                self.deliveries.ready = session.next_delivery.saturating_sub(1);
-            }
-            hub.open_mailbox(device, self.id);
+            let up_to = match &outcome.reply {
+                Some(Reply::Session(session)) => session.next_delivery.saturating_sub(1),
+                _ => 0,
+            };
+            hub.open_mailbox(device, self.id, up_to);
         }
         // Acknowledgements speak of nothing that could be lost.
         let lazy = matches!(frame.request, Some(Request::Ack(_)));
@@ -241,27 +242,30 @@ impl Peer<'_> {
     }
 
     /// The next delivery, as a frame, if it is granted.
-    pub(super) fn next_delivery(&mut self, hub: &mut Hub) -> Option<Vec<u8>> {
+    pub(super) fn next_delivery(&mut self, hub: &mut Hub) -> Result<Option<Vec<u8>>, Close> {
         let deliveries = &mut self.deliveries;
         deliveries.ready = deliveries.ready.max(hub.ready(self.id).unwrap_or(0));
+        let Some(device) = self.caller.device() else { return Ok(None) };
         if deliveries.credit == 0 || deliveries.sent >= deliveries.ready {
-            return None;
+            return Ok(None);
         }
-        let next = self.caller.device().and_then(|device| hub.next_delivery(device, deliveries.sent));
+        // To go on behind what cannot be read would lose it: the client acknowledges all that came before.
+        let next = hub.next_delivery(device, deliveries.sent);
+        let next = next.map_err(|_| Close::new(ErrorCode::StorageFailed, "the relay's disk failed"))?;
         let Some((seq, entry)) = next.filter(|(seq, _)| *seq <= deliveries.ready) else {
             // Expired meanwhile.
             deliveries.sent = deliveries.ready;
-            return None;
+            return Ok(None);
         };
         deliveries.sent = seq;
         deliveries.credit -= 1;
-        Some(if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
+        Ok(Some(if entry.len() + DELIVERY_OVERHEAD > MAX_CONTROL_FRAME {
             let too_large = u32::try_from(entry.len()).unwrap_or(u32::MAX);
             let delivery = Delivery { seq, too_large, entry: None };
             frame::encode(&RelayFrame { id: 0, reply: Some(delivery.into()) })
         } else {
             frame::encode_delivery(seq, &entry)
-        })
+        }))
     }
 }
 
@@ -283,6 +287,16 @@ impl Answer {
     pub(super) fn malformed(hub: &Hub, reason: &str) -> Self {
         let error = Error { code: ErrorCode::Malformed, reason: Text::new(reason), detail: 0 };
         Self::new(0, error.into(), hub.durable().position, true)
+    }
+
+    /// One that is too long for the control stream says that instead.
+    pub(super) fn for_control(self) -> Self {
+        if self.frame.len() <= MAX_CONTROL_FRAME + 4 {
+            return self;
+        }
+        let reason = Text::new("the answer is too long for this stream; ask on one of its own");
+        let error = Error { code: ErrorCode::TooLarge, reason, detail: 0 };
+        Self::new(self.id, error.into(), self.position, self.close)
     }
 
     /// As a frame; one whose batch could not be made durable says that instead.

@@ -6,8 +6,8 @@ use super::server::Server;
 use crate::bounds::{Bucket, NetBounds};
 use crate::clock::Clock;
 use crate::keys::{DataDir, local_names};
-use crate::service::{Origin, Policy, Service, ServiceKeys};
-use crate::store::JournalStore;
+use crate::service::{AdminRequest, Origin, Policy, Service, ServiceKeys};
+use crate::store::{JournalStore, Store};
 use nix::poll::PollFlags;
 use qpc_journal::{Directory, Options};
 use qpc_proto::frame::{self, Decoder};
@@ -195,6 +195,19 @@ fn hello(id: u32) -> Vec<u8> {
 
 fn code(code: ErrorCode) -> u64 {
     u32::from(code).into()
+}
+
+/// As those that compaction does: if they went unnoticed, answers would wait for a sync that nobody starts.
+#[test]
+fn syncs_that_nobody_asked_for_count() {
+    let relay = Relay::start(NetBounds::default(), 4);
+    let durable = relay.ask(|server| {
+        let hub = server.hub();
+        hub.admin(AdminRequest::Invite);
+        hub.sync_now().unwrap();
+        hub.durable().position == hub.service().store().applied()
+    });
+    assert!(durable);
 }
 
 #[test]
