@@ -44,7 +44,8 @@ impl Durable {
 struct Mailbox {
     /// Entries up to a number, once a position is durable.
     wakes: VecDeque<(Position, u64)>,
-    notices: VecDeque<NoticeKind>,
+    /// Each to be told once a position is durable.
+    notices: VecDeque<(Position, NoticeKind)>,
 }
 
 /// See the module's documentation.
@@ -175,7 +176,7 @@ impl Hub {
         let position = if self.failed { Position::default() } else { self.spoken };
         self.deliver(session, position, up_to);
         if let Some(older) = self.sessions.insert(device, session) {
-            self.notice(older, NoticeKind::Replaced);
+            self.notice(older, Position::default(), NoticeKind::Replaced);
         }
     }
 
@@ -204,7 +205,9 @@ impl Hub {
     }
 
     pub(crate) fn next_notice(&mut self, session: SessionId) -> Option<NoticeKind> {
-        self.mailboxes.get_mut(&session)?.notices.pop_front()
+        let durable = self.durable();
+        let notices = &mut self.mailboxes.get_mut(&session)?.notices;
+        notices.pop_front_if(|(position, _)| durable.decided(*position)).map(|(_, kind)| kind)
     }
 
     /// The next entry for a device, encoded.
@@ -220,7 +223,7 @@ impl Hub {
     /// Tells all sessions that the relay goes down.
     pub(crate) fn say_goodbye(&mut self) {
         for session in self.mailboxes.keys().copied().collect::<Vec<_>>() {
-            self.notice(session, NoticeKind::Closing);
+            self.notice(session, Position::default(), NoticeKind::Closing);
         }
     }
 
@@ -254,7 +257,7 @@ impl Hub {
         }
         for (device, kind) in &outcome.notices {
             if let Some(&session) = self.sessions.get(device) {
-                self.notice(session, *kind);
+                self.notice(session, self.spoken, *kind);
             }
         }
         // What reads is answered from a store that takes no writes any more, too.
@@ -273,18 +276,23 @@ impl Hub {
             mailbox.wakes.pop_back();
         }
         mailbox.wakes.push_back((position, up_to));
+        self.wake_when_decided(session, position);
+    }
+
+    /// There is something to tell a session, once the position is durable.
+    fn notice(&mut self, session: SessionId, position: Position, kind: NoticeKind) {
+        let Some(mailbox) = self.mailboxes.get_mut(&session) else { return };
+        if !mailbox.notices.iter().any(|(_, other)| *other == kind) {
+            mailbox.notices.push_back((position, kind));
+        }
+        self.wake_when_decided(session, position);
+    }
+
+    fn wake_when_decided(&mut self, session: SessionId, position: Position) {
         match self.durable().decided(position) {
             true => self.wake(session),
             false => self.wake_when_durable(session),
         }
-    }
-
-    fn notice(&mut self, session: SessionId, kind: NoticeKind) {
-        let Some(mailbox) = self.mailboxes.get_mut(&session) else { return };
-        if !mailbox.notices.contains(&kind) {
-            mailbox.notices.push_back(kind);
-        }
-        self.wake(session);
     }
 
     fn sync_if_waited_for(&mut self) {
