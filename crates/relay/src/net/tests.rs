@@ -419,11 +419,13 @@ fn who_does_not_listen_is_let_go() {
         let relay = Relay::start(NetBounds::default(), 10);
         let mut client = relay.connect().await;
         let control = client.control;
-        let stop = client
-            .connection
-            .drive(|connection| Poll::Ready(connection.recv_stream(control).stop(0u32.into())));
-        stop.await.unwrap().unwrap();
-        client.say(&hello(1)).await;
+        // In one packet: the relay may close as soon as it sees the first.
+        let stop_and_ask = client.connection.drive(|connection| {
+            connection.recv_stream(control).stop(0u32.into()).unwrap();
+            let asked = connection.send_stream(control).write(&hello(1));
+            Poll::Ready(asked.unwrap())
+        });
+        assert_eq!(stop_and_ask.await.unwrap(), hello(1).len());
         assert_eq!(client.closed().await.0, code(ErrorCode::Internal));
     });
 }
