@@ -52,6 +52,20 @@ fn a_later_sync_does_not_hide_a_failed_one() {
     assert!(j.finish_sync(first).is_err());
 }
 
+/// Cutting what a failed write left behind syncs, and when that fails the kernel has said it for the last time: a later
+/// sync, which the kernel lets pass, must not vouch for what lay there unsynced.
+#[test]
+fn a_failed_sync_while_mending_is_not_forgotten() {
+    let disk = Disk::new();
+    let mut j = Journal::open(disk.clone(), opts()).unwrap().0;
+    j.append(&put("a", 10)).unwrap();
+    let write = Some((0, std::io::ErrorKind::StorageFull));
+    disk.set_faults(Faults { write, sync: Some(0), ..Faults::default() });
+    j.append(&put("b", 10)).unwrap_err();
+    let later = j.start_sync().run();
+    assert!(j.finish_sync(later).is_err(), "a sync vouched for what one before it had lost");
+}
+
 /// Keys that come and go beside one old key must not fill the journal with graves.
 #[test]
 fn graves_do_not_accumulate() {
