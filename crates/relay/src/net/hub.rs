@@ -312,3 +312,60 @@ impl AsFd for Hub {
         self.done.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::hub;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    const SESSION: SessionId = SessionId { listener: 0, connection: ConnectionHandle(0) };
+    const DEVICE: DeviceId = DeviceId([7; 16]);
+
+    /// Takes the results of syncs until there are none to come.
+    fn finish(hub: &mut Hub) {
+        while hub.syncing {
+            let done = hub.as_fd().try_clone_to_owned().unwrap();
+            poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+            hub.finish_syncs();
+        }
+    }
+
+    #[test]
+    fn who_connects_waits_for_the_sync_that_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hub = hub(dir.path());
+        hub.admin(AdminRequest::Invite);
+        hub.open_mailbox(DEVICE, SESSION, 5);
+        assert_eq!((hub.ready(SESSION), hub.take_woken()), (None, vec![]));
+        finish(&mut hub);
+        assert_eq!((hub.ready(SESSION), hub.take_woken()), (Some(5), vec![SESSION]));
+    }
+
+    #[test]
+    fn what_a_change_brings_about_is_told_once_that_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hub = hub(dir.path());
+        hub.open_mailbox(DEVICE, SESSION, 0);
+        assert_eq!(hub.ready(SESSION), Some(0));
+        hub.admin(AdminRequest::Invite);
+        let notices = vec![(DEVICE, NoticeKind::Revoked)];
+        let change = Outcome { wake: vec![(DEVICE, 1)], notices, needs_sync: true, ..Outcome::default() };
+        let position = hub.spread(&change);
+        assert!(!hub.durable().decided(position));
+        assert_eq!((hub.ready(SESSION), hub.next_notice(SESSION)), (None, None));
+        finish(&mut hub);
+        assert_eq!((hub.ready(SESSION), hub.next_notice(SESSION)), (Some(1), Some(NoticeKind::Revoked)));
+    }
+
+    /// As those that compaction does: if they went unnoticed, answers would wait for a sync that nobody starts.
+    #[test]
+    fn syncs_that_nobody_asked_for_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hub = hub(dir.path());
+        let (_, position) = hub.admin(AdminRequest::Invite);
+        assert!(!hub.durable().decided(position));
+        hub.sync_now().unwrap();
+        assert!(hub.durable().decided(position));
+    }
+}

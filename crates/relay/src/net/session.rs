@@ -309,3 +309,20 @@ impl Answer {
         frame::encode(&RelayFrame { id: self.id, reply: Some(error.into()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_proto::wire::Message;
+
+    #[test]
+    fn an_answer_too_long_for_the_control_stream_says_so() {
+        let answer = |len| Answer { id: 9, frame: vec![0; len], position: Position::default(), close: false };
+        let longest = MAX_CONTROL_FRAME + 4;
+        assert_eq!(answer(longest).for_control().frame, vec![0; longest]);
+        let refused = answer(longest + 1).for_control().frame;
+        let refused = RelayFrame::decode(&refused[4..]).unwrap();
+        assert_eq!(refused.id, 9);
+        assert!(matches!(refused.reply, Some(Reply::Error(Error { code: ErrorCode::TooLarge, .. }))));
+    }
+}
