@@ -31,6 +31,7 @@
 //! frames of a segment when it was finished: what they stored and a later one deleted again is not in it. `last` is the last frame's
 //! serial, `written` the weight of all that they stored.
 
+use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use std::borrow::Cow;
 
 use crate::batch::QueueId;
@@ -46,6 +47,7 @@ const COPY: usize = 52;
 pub(crate) const PRELUDE: usize = 32;
 pub(crate) const CRC: usize = 4;
 const MAGIC: [u8; 4] = *b"qpcj";
+static CRC32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 pub(crate) const MARK: usize = 4;
 /// What follows the summary in a footer.
 pub(crate) const FOOTER_END: usize = 12;
@@ -53,30 +55,27 @@ const SEALED: u32 = 1;
 
 /// What makes a segment's marks and checksums its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Seed {
-    bytes: [u8; 16],
-    /// Of them, with which every other one begins.
-    crc: u32,
-}
+pub(crate) struct Seed([u8; 16]);
 
 impl Seed {
     pub(crate) fn new(bytes: [u8; 16]) -> Self {
-        Self { bytes, crc: crc32fast::hash(&bytes) }
+        Self(bytes)
     }
 
     pub(crate) fn bytes(&self) -> &[u8; 16] {
-        &self.bytes
+        &self.0
     }
 
     pub(crate) fn mark(&self) -> [u8; MARK] {
-        let [a, b, c, d, ..] = self.bytes;
+        let [a, b, c, d, ..] = self.0;
         [a, b, c, d]
     }
 
     pub(crate) fn crc(&self, parts: &[&[u8]]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.crc);
-        parts.iter().for_each(|part| hasher.update(part));
-        hasher.finalize()
+        let mut crc = CRC32.digest();
+        crc.update(&self.0);
+        parts.iter().for_each(|part| crc.update(part));
+        crc.finalize()
     }
 
     /// What is left of `stored` without the checksum at its end, if that is right.
@@ -107,10 +106,10 @@ impl Header {
         out[6..8].copy_from_slice(&self.schema.to_be_bytes());
         out[8..12].copy_from_slice(&self.number.to_be_bytes());
         out[12..16].copy_from_slice(&u32::from(self.sealed).to_be_bytes());
-        out[16..32].copy_from_slice(&self.seed.bytes);
+        out[16..32].copy_from_slice(self.seed.bytes());
         out[32..40].copy_from_slice(&self.check);
         out[40..48].copy_from_slice(&self.after.to_be_bytes());
-        let crc = crc32fast::hash(&out[..48]);
+        let crc = CRC32.checksum(&out[..48]);
         out[48..].copy_from_slice(&crc.to_be_bytes());
         let mut twice = [0; HEADER];
         twice[..COPY].copy_from_slice(&out);
@@ -126,7 +125,7 @@ impl Header {
     fn decode_copy(bytes: &[u8]) -> Option<Self> {
         let (start, checksum) = bytes.split_last_chunk::<CRC>()?;
         let mut read = Reader(start);
-        if read.array()? != MAGIC || crc32fast::hash(start).to_be_bytes() != *checksum {
+        if read.array()? != MAGIC || CRC32.checksum(start).to_be_bytes() != *checksum {
             return None;
         }
         Some(Self {

@@ -1,7 +1,7 @@
 //! The two certificates of a relay (RFC 5280, RFC 8410), written by hand: they are always the same but for key and names,
 //! and a library that can write any certificate is thirty times as long.
 
-use qpc_curve::SigningKey;
+use qpc_curve::{LENGTH, SigningKey};
 use ring::digest;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -43,7 +43,17 @@ pub(crate) fn relay(key: &SigningKey, names: &BTreeSet<String>, issuer: &Signing
 
 /// The public key as certificates carry it; its hash is what a relay is known by.
 fn public_key_info(key: &SigningKey) -> Vec<u8> {
-    tlv(SEQUENCE, &[&ED25519, &tlv(BIT_STRING, &[&[0], &key.public()])])
+    [&PUBLIC_KEY_INFO[..], &key.public()].concat()
+}
+
+/// The same, out of one of these certificates.
+pub(crate) fn public_key_info_in(certificate: &[u8]) -> Option<&[u8]> {
+    let [SEQUENCE, 0x82, high, low, content @ ..] = certificate else { return None };
+    if content.len() != usize::from(u16::from_be_bytes([*high, *low])) {
+        return None;
+    }
+    let at = content.windows(PUBLIC_KEY_INFO.len()).position(|window| window == PUBLIC_KEY_INFO)?;
+    content.get(at..at + PUBLIC_KEY_INFO.len() + LENGTH)
 }
 
 /// The same certificate as text.
@@ -82,6 +92,8 @@ const CONSTRUCTED: u8 = 0x20;
 
 /// id-Ed25519 as an algorithm.
 const ED25519: [u8; 7] = [SEQUENCE, 5, OBJECT, 3, 0x2b, 0x65, 0x70];
+/// What stands before the 32 bytes of a key (RFC 8410 section 4).
+const PUBLIC_KEY_INFO: [u8; 12] = [SEQUENCE, 42, SEQUENCE, 5, OBJECT, 3, 0x2b, 0x65, 0x70, BIT_STRING, 33, 0];
 
 fn certificate(
     subject: &str,
@@ -133,11 +145,6 @@ fn alternative_name(name: &str) -> Vec<u8> {
 fn key_identifier(key: &SigningKey) -> [u8; 20] {
     let hash = digest::digest(&digest::SHA256, &key.public());
     std::array::from_fn(|i| hash.as_ref()[i])
-}
-
-/// A DER sequence with this content.
-pub(crate) fn sequence(content: &[u8]) -> Vec<u8> {
-    tlv(SEQUENCE, &[content])
 }
 
 /// A DER value of the given parts.
@@ -201,6 +208,16 @@ mod tests {
         }
         let forged = CertificateDer::from(relay(&leaf_key, &names(), &other));
         assert!(verify(&EndEntityCert::try_from(&forged).unwrap(), 51).is_err());
+    }
+
+    #[test]
+    fn the_public_key_is_found() {
+        let (ca_key, leaf_key) = (key(), key());
+        let (ca, leaf) = (authority(&ca_key), relay(&leaf_key, &names(), &ca_key));
+        assert_eq!(public_key_info_in(&ca), Some(&*public_key_info(&ca_key)));
+        assert_eq!(public_key_info_in(&leaf), Some(&*public_key_info(&leaf_key)));
+        let (cut, not_ours) = (&ca[..ca.len() - 1], [&[SEQUENCE, 0x82, 0, 40][..], &[0; 40]].concat());
+        assert_eq!((public_key_info_in(cut), public_key_info_in(&not_ours)), (None, None));
     }
 
     #[test]

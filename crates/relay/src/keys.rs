@@ -8,7 +8,7 @@
 //! opaque.key                 without it nobody logs in; with it and the store passwords can be guessed
 //! ```
 
-use crate::certificate::{authority, pem, relay, sequence};
+use crate::certificate::{authority, pem, public_key_info_in, relay};
 use crate::service::{Rng, ServiceKeys};
 use qpc_curve::{LENGTH, SigningKey};
 use qpc_proto::id::Fingerprint;
@@ -180,11 +180,9 @@ fn new_key() -> Result<SigningKey, KeyError> {
     Ok(SigningKey::from_seed(&seed))
 }
 
-/// Of the key in a certificate: SHA-256 of its SubjectPublicKeyInfo.
+/// Of the key in the CA's certificate: SHA-256 of its SubjectPublicKeyInfo.
 fn fingerprint(certificate: &[u8]) -> Option<Fingerprint> {
-    let certificate = CertificateDer::from(certificate);
-    let anchor = webpki::anchor_from_trusted_cert(&certificate).ok()?;
-    let hash = digest::digest(&digest::SHA256, &sequence(&anchor.subject_public_key_info));
+    let hash = digest::digest(&digest::SHA256, public_key_info_in(certificate)?);
     hash.as_ref().try_into().ok().map(Fingerprint)
 }
 
