@@ -75,8 +75,8 @@ pub struct Driver<S> {
     timers: BTreeSet<(Instant, ConnectionHandle)>,
     /// Connections that want a turn.
     ready: VecDeque<ConnectionHandle>,
-    /// Connections that had packets when the socket took no more.
-    stalled: BTreeSet<ConnectionHandle>,
+    /// Connections that had packets when the socket took no more, each once.
+    stalled: Vec<ConnectionHandle>,
     received: Box<[u8]>,
 }
 
@@ -88,6 +88,7 @@ struct Slot<S> {
     /// would cost more.
     timer: Option<Instant>,
     ready: bool,
+    stalled: bool,
 }
 
 impl<S> Driver<S> {
@@ -115,7 +116,7 @@ impl<S> Driver<S> {
             slots: Vec::new(),
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
-            stalled: BTreeSet::new(),
+            stalled: Vec::new(),
             received: vec![0; room * BATCH].into(),
         })
     }
@@ -189,8 +190,15 @@ impl<S> Driver<S> {
         now: Instant,
     ) {
         if writable && self.port.flush() == Sent::Done {
-            for handle in std::mem::take(&mut self.stalled) {
-                self.wake(handle);
+            let mut stalled = std::mem::take(&mut self.stalled);
+            // The first may fill the socket again: next time another one is first.
+            let first = stalled.len().min(1);
+            stalled.rotate_left(first);
+            for handle in stalled {
+                if let Some(slot) = slot(&mut self.slots, handle) {
+                    slot.stalled = false;
+                    slot.wake(handle, &mut self.ready);
+                }
             }
         }
         if readable {
@@ -302,7 +310,8 @@ impl<S> Driver<S> {
         if self.slots.len() <= handle.0 {
             self.slots.resize_with(handle.0 + 1, || None);
         }
-        self.slots[handle.0] = Some(Box::new(Slot { connection, session, timer: None, ready: false }));
+        self.slots[handle.0] =
+            Some(Box::new(Slot { connection, session, timer: None, ready: false, stalled: false }));
         self.wake(handle);
     }
 
@@ -323,7 +332,11 @@ impl<S> Driver<S> {
                     Progress::All if next.soon => slot.wake(handle, ready),
                     Progress::All => {}
                     Progress::Some => slot.wake(handle, ready),
-                    Progress::Blocked => drop(stalled.insert(handle)),
+                    Progress::Blocked if !slot.stalled => {
+                        slot.stalled = true;
+                        stalled.push(handle);
+                    }
+                    Progress::Blocked => {}
                 }
                 let due = [slot.connection.poll_timeout(), next.deadline].into_iter().flatten().min();
                 slot.arm(handle, due, timers);
