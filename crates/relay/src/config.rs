@@ -2,7 +2,10 @@
 
 use crate::service::Policy;
 use log::LevelFilter;
+use qpc_plugin_host::{Plugin, SUPPORTED};
 use qpc_proto::message::Registration;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +13,14 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// A plugin, and what it may open in the sandbox.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ConfiguredPlugin {
+    pub(crate) plugin: Plugin,
+    /// Files and folders, to read and to write.
+    pub(crate) open: Vec<PathBuf>,
+}
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -32,6 +43,10 @@ pub(crate) struct Config {
     pub(crate) segment_bytes: u32,
     /// Bytes the store may rewrite in a minute to free space.
     pub(crate) compaction_bytes: u32,
+    /// What to load, in this order.
+    pub(crate) plugins: Vec<ConfiguredPlugin>,
+    /// How long plugins may hold up the relay.
+    pub(crate) plugin_time: Duration,
     /// The file whose existence confirms the clock.
     pub(crate) clock_file: Option<PathBuf>,
     /// Where to write counters for Prometheus.
@@ -52,6 +67,8 @@ impl Default for Config {
             disk_bytes: 64 << 20,
             segment_bytes: 256 << 10,
             compaction_bytes: 256 << 10,
+            plugins: Vec::new(),
+            plugin_time: Duration::from_secs(1),
             clock_file: None,
             metrics_file: None,
             metrics_interval: Duration::from_secs(60),
@@ -100,6 +117,16 @@ impl Config {
         if u64::from(self.segment_bytes) * 4 > self.disk_bytes {
             problems.push(Problem { line: None, fault: Fault::SegmentTooLarge });
         }
+        if !SUPPORTED && !self.plugins.is_empty() {
+            problems.push(Problem { line: None, fault: Fault::PluginStatic });
+        }
+        let mut names = BTreeSet::new();
+        for configured in &self.plugins {
+            let name = configured.plugin.name();
+            if !names.insert(name.clone()) {
+                problems.push(Problem { line: None, fault: Fault::PluginTwice { name } });
+            }
+        }
         problems
     }
 
@@ -122,6 +149,10 @@ impl Config {
             _ => vec![value],
         };
         for item in items {
+            if let (PLUGIN, DeValue::Table(table)) = (setting.name, item.get_ref()) {
+                self.plugins.push(plugin_table(item, table)?);
+                continue;
+            }
             let text = scalar(item.get_ref()).ok_or(ValueError::Type);
             let at = |fault| (item.span().start, fault);
             let text = text.map_err(|value| at(Fault::Value { key: setting.name, value }))?;
@@ -286,6 +317,28 @@ pub(crate) const SETTINGS: &[Setting] = &[
         clear: None,
     },
     Setting {
+        name: PLUGIN,
+        value: "FILE",
+        help: "a plugin to load, may be repeated; the first that refuses a message decides (see docs/plugins.md)",
+        set: |config, text| {
+            let path = plugin_path(text)?;
+            let plugin = Plugin { path, required: false, settings: None };
+            config.plugins.push(ConfiguredPlugin { plugin, open: Vec::new() });
+            Ok(())
+        },
+        clear: Some(|config| config.plugins.clear()),
+    },
+    Setting {
+        name: "plugin-time",
+        value: "TIME",
+        help: "how long plugins may hold up the relay for one message (default 1s)",
+        set: |config, text| {
+            config.plugin_time = short_time(text).ok_or(SHORT_TIME)?;
+            Ok(())
+        },
+        clear: None,
+    },
+    Setting {
         name: "clock-file",
         value: "FILE",
         help: "believe the clock only while this file exists (default: always, from the program's date on)",
@@ -334,6 +387,10 @@ impl Problem {
 pub(crate) enum Fault {
     #[error("disk-bytes must be larger than max-bytes: the store needs room to work in")]
     DiskTooSmall,
+    #[error("plugin: this relay is linked statically and cannot load plugins")]
+    PluginStatic,
+    #[error("plugin: two plugins are called '{name}'; a plugin is called by the name of its file")]
+    PluginTwice { name: String },
     #[error("disk-bytes must hold at least four segments of segment-bytes")]
     SegmentTooLarge,
     #[error("{0}")]
@@ -365,6 +422,10 @@ pub(crate) enum ValueError {
     SocketAddress,
     #[error("has a value of the wrong type")]
     Type,
+    #[error("has path, required, open and config, and no other keys")]
+    PluginKeys,
+    #[error("config must be a table, or a JSON object as text")]
+    PluginSettings,
 }
 
 /// How a number reads best.
@@ -446,6 +507,85 @@ fn scaled(text: &str, suffixes: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(scale)
 }
 
+/// A plugin with more to say than its path.
+fn plugin_table(
+    item: &Spanned<DeValue<'_>>,
+    table: &DeTable<'_>,
+) -> Result<ConfiguredPlugin, (usize, Fault)> {
+    let fault = |at: usize, value| (at, Fault::Value { key: PLUGIN, value });
+    let mut plugin = Plugin { path: PathBuf::new(), required: false, settings: None };
+    let mut open = Vec::new();
+    for (key, value) in table {
+        let at = value.span().start;
+        match (&**key.get_ref(), value.get_ref()) {
+            ("path", DeValue::String(text)) => {
+                plugin.path = plugin_path(text).map_err(|value| fault(at, value))?;
+            }
+            ("required", DeValue::Boolean(required)) => plugin.required = *required,
+            ("open", DeValue::Array(paths)) => {
+                for path in paths.iter() {
+                    let path = scalar(path.get_ref()).ok_or(ValueError::Type);
+                    open.push(path.and_then(|path| plugin_path(&path)).map_err(|value| fault(at, value))?);
+                }
+            }
+            ("config", value) => {
+                let settings = settings(value).ok_or_else(|| fault(at, ValueError::PluginSettings))?;
+                plugin.settings = Some(settings.to_string());
+            }
+            ("path" | "required" | "open", _) => return Err(fault(at, ValueError::Type)),
+            _ => return Err(fault(key.span().start, ValueError::PluginKeys)),
+        }
+    }
+    if plugin.path.as_os_str().is_empty() {
+        return Err(fault(item.span().start, ValueError::Empty));
+    }
+    Ok(ConfiguredPlugin { plugin, open })
+}
+
+/// A plugin's settings, a JSON object.
+fn settings(value: &DeValue<'_>) -> Option<Value> {
+    let value = match value {
+        DeValue::String(text) => serde_json::from_str(text).ok()?,
+        value => json_of(value)?,
+    };
+    value.is_object().then_some(value)
+}
+
+fn json_of(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok()?.into(),
+        DeValue::Boolean(truth) => (*truth).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| json_of(item.get_ref())).collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let pairs =
+                table.iter().map(|(key, value)| Some((key.get_ref().to_string(), json_of(value.get_ref())?)));
+            Value::Object(pairs.collect::<Option<Map<_, _>>>()?)
+        }
+    })
+}
+
+/// Absolute: the dynamic linker searches for a name without a slash.
+fn plugin_path(text: &str) -> Result<PathBuf, ValueError> {
+    std::path::absolute(text).map_err(|_| ValueError::Empty)
+}
+
+fn short_time(text: &str) -> Option<Duration> {
+    let time = match text.strip_suffix("ms") {
+        Some(digits) => Duration::from_millis(digits.parse().ok()?),
+        None => Duration::from_secs(text.strip_suffix('s')?.parse().ok()?),
+    };
+    (Duration::from_millis(10)..=Duration::from_secs(10)).contains(&time).then_some(time)
+}
+
+/// The setting that may have tables for values.
+const PLUGIN: &str = "plugin";
+const SHORT_TIME: ValueError = ValueError::Choice("a time from 10ms to 10s, like 500ms");
+
 const DAY: u64 = 24 * 60 * 60;
 const YEAR: u64 = 365 * DAY;
 
@@ -484,6 +624,8 @@ mod tests {
             disk-bytes = "8M"
             segment-bytes = "128K"
             compaction-bytes = "64K"
+            plugin = ["/lib/a.so", { path = "/lib/libb.so", required = true, open = ["/etc/b"], config = { n = 0x10, "a b" = [1.5, true] } }]
+            plugin-time = "500ms"
             clock-file = "/var/run/ntp"
             metrics-file = "/tmp/qpc.prom"
             metrics-interval = "30s"
@@ -502,6 +644,14 @@ mod tests {
         assert_eq!(config.policy.invite_ttl, 3600);
         assert_eq!((config.segment_bytes, config.compaction_bytes), (128 << 10, 64 << 10));
         assert_eq!(config.metrics_interval, Duration::from_secs(30));
+        let [a, b] = &config.plugins[..] else { panic!("{:?}", config.plugins) };
+        assert_eq!((a.plugin.name(), a.plugin.required, &a.plugin.settings), ("a".into(), false, &None));
+        assert_eq!(
+            (b.plugin.name(), b.plugin.required, &b.open[..]),
+            ("b".into(), true, &["/etc/b".into()][..])
+        );
+        assert_eq!(b.plugin.settings.as_deref(), Some(r#"{"a b":[1.5,true],"n":16}"#));
+        assert_eq!(config.plugin_time, Duration::from_millis(500));
     }
 
     #[test]
@@ -521,6 +671,26 @@ mod tests {
                 "9: max-bytes: must be from 256K to 1024G",
                 "10: name: must be a host name or an IP address",
             ]
+        );
+        assert_eq!(
+            problems("plugin = [\n '']\nplugin-time = '1ms'"),
+            ["2: plugin: must not be empty", "3: plugin-time: must be a time from 10ms to 10s, like 500ms",]
+        );
+        assert_eq!(problems("plugin = [{}]"), ["1: plugin: must not be empty"]);
+        assert_eq!(problems("plugin = [{path = 7}]"), ["1: plugin: has a value of the wrong type"]);
+        assert_eq!(
+            problems("[[plugin]]\npath = 'a'\nconfg = {}"),
+            ["3: plugin: has path, required, open and config, and no other keys"]
+        );
+        for settings in ["'no'", "'[1]'", "7"] {
+            assert_eq!(
+                problems(&format!("[[plugin]]\npath = 'b'\nconfig = {settings}")),
+                ["3: plugin: config must be a table, or a JSON object as text"]
+            );
+        }
+        assert_eq!(
+            problems("plugin = ['a/x.so', 'b/libx.so']"),
+            ["-: plugin: two plugins are called 'x'; a plugin is called by the name of its file"]
         );
         assert!(problems("data = \"x\"\nlisten = [\n")[0].starts_with("2: "), "{:?}", problems("listen = ["));
         assert_eq!(

@@ -2,6 +2,7 @@
 //! is the answer: `{"ok": ...}` or `{"error": "..."}`.
 
 use crate::net::hub::Hub;
+use crate::plugins::LoadedPlugins;
 use crate::sandbox::Sandbox;
 use crate::service::{AdminReply, AdminRequest};
 use crate::status;
@@ -24,11 +25,11 @@ const MAX_REQUEST: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is told besides what the hub knows.
-#[derive(Debug)]
 pub(crate) struct About {
     pub(crate) address: String,
     pub(crate) listen: Vec<String>,
     pub(crate) sandbox: Sandbox,
+    pub(crate) plugins: LoadedPlugins,
 }
 
 /// The door, and who stands in it. One at a time: it is one person.

@@ -15,6 +15,7 @@ mod control;
 mod keys;
 mod logger;
 mod net;
+mod plugins;
 pub mod records;
 mod run;
 mod sandbox;

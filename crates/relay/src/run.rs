@@ -10,6 +10,7 @@ use crate::logger;
 use crate::net::endpoint::{ListenError, listen, server_config};
 use crate::net::hub::{Hub, RelayService};
 use crate::net::server::Server;
+use crate::plugins::LoadedPlugins;
 use crate::sandbox::Sandbox;
 use crate::service::{Origin, Rng, Service};
 use crate::status::MetricsFile;
@@ -18,6 +19,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_journal::{Directory, Options};
+use qpc_plugin_host::LoadError;
 use qpc_transport::executor::wait;
 use std::collections::BTreeSet;
 use std::io;
@@ -38,6 +40,8 @@ pub(crate) enum RunError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("plugin {name} is required: {source}")]
+    Plugin { name: String, source: LoadError },
     #[error("the address cannot be printed")]
     Print,
     #[error("another relay is running on {}", .0.display())]
@@ -56,11 +60,16 @@ pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> boo
     let data = DataDir::create(&data.path(""))?;
     let root = data.path("");
     let metrics = config.metrics_file.as_deref().and_then(Path::parent);
-    let sandbox = Sandbox::enter(&[Some(&*root), metrics].into_iter().flatten().collect::<Vec<_>>());
     // Before there is another thread, which would get them instead.
     let signals = signals().map_err(|error| RunError::Start(error.into()))?;
+    // Before the sandbox, which would keep them from their files.
+    let plugins = LoadedPlugins::load(config).map_err(|(name, source)| RunError::Plugin { name, source })?;
+    let of_plugins = config.plugins.iter().flat_map(|plugin| &plugin.open).map(PathBuf::as_path);
+    let writable: Vec<&Path> = [Some(&*root), metrics].into_iter().flatten().chain(of_plugins).collect();
+    let sandbox = Sandbox::enter(&writable);
     let clock = Clock::new(config.clock_file.clone());
-    let service = open(config, &data, &clock)?;
+    let mut service = open(config, &data, &clock)?;
+    service.set_hooks(plugins.hooks());
     let hub = Hub::new(service, clock).map_err(RunError::Start)?;
 
     let bounds = NetBounds::default();
@@ -78,8 +87,8 @@ pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> boo
     let bound: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let port = bound.first().map_or(0, SocketAddr::port);
     let address = address_of(config, &bound, port, identity.fingerprint).to_string();
-    let about =
-        About { address: address.clone(), listen: bound.iter().map(ToString::to_string).collect(), sandbox };
+    let listen = bound.iter().map(ToString::to_string).collect();
+    let about = About { address: address.clone(), listen, sandbox, plugins };
 
     let socket = data.path(control::SOCKET);
     let door = Door::open(&socket).map_err(|source| RunError::File { path: socket.clone(), source })?;
@@ -168,7 +177,9 @@ impl Relay<'_> {
             End::Farewell(until) | End::Closing(until) => Some(until),
         };
         let metrics = self.metrics.as_ref().map(|metrics| metrics.due);
-        let deadlines = [self.server.deadline(now), self.door.deadline(), metrics, end, Some(self.tick)];
+        let plugins = self.about.plugins.deadline();
+        let deadlines =
+            [self.server.deadline(now), self.door.deadline(), plugins, metrics, end, Some(self.tick)];
         let until = deadlines.into_iter().flatten().min().unwrap_or(self.tick);
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         // Its place is taken even if there is nothing to wait for.
@@ -186,6 +197,7 @@ impl Relay<'_> {
                 log::info!("restart the relay to read its configuration again");
             } else if matches!(self.end, End::NotYet) {
                 log::info!("going down");
+                self.about.plugins.shut_down();
                 self.server.hub().say_goodbye();
                 self.end = End::Farewell(now + FAREWELL);
             }
@@ -199,6 +211,7 @@ impl Relay<'_> {
             self.server.hub().tick(self.config.compaction_bytes);
             self.renew();
         }
+        self.about.plugins.watch(now);
         if let Some(metrics) = &mut self.metrics {
             metrics.turn(self.server.hub(), &self.about, now);
         }

@@ -33,6 +33,8 @@ pub(crate) fn status(hub: &Hub, about: &About) -> Value {
         "queued_bytes": summary.queued_bytes,
         "memory_bytes": resident_bytes(),
         "sandbox": about.sandbox.status(),
+        "plugins": about.plugins.status(),
+        "plugin_events_lost": about.plugins.lost(),
         "store": {
             "bytes_on_disk": stats.disk_bytes,
             "live_bytes": stats.live_bytes,

@@ -4,7 +4,7 @@ use super::caller::{Caller, LoggingIn, Progress};
 use super::change::Change;
 use super::limits::peer_key;
 use super::refusal::Refusal;
-use super::{Now, Rng, Service, blob, list};
+use super::{NO_LOGIN, Now, Rng, Service, blob, list};
 use crate::records::{AccountRow, InviteRow, key};
 use crate::store::{Store, StoreError};
 use opaque_ke::argon2::Argon2;
@@ -13,6 +13,7 @@ use opaque_ke::{
     RegistrationUpload, Ristretto255, ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup,
     TripleDh,
 };
+use qpc_plugin_host::{Event, Hook};
 use qpc_proto::id::{PublicKey, UserName};
 use qpc_proto::message::{
     Account, DeviceSlot, Done, ErrorCode, KsfProfile, LoginFinish, LoginStart, OpaqueReply, RegisterFinish,
@@ -160,6 +161,10 @@ impl<S: Store> Service<S> {
         if let Some(invite) = invite {
             change.batch.delete(invite);
         }
+        if self.hooks.want(Hook::UserRegistered) {
+            let user = user.to_string();
+            change.events.push(Event::Registered { user, identity_key: request.identity_key.0 });
+        }
         change.count = Some(|counters| counters.registrations += 1);
         // What is limited is trying; accounts have a bound of their own.
         self.limits.login_by_peer.refund(&peer_key(caller.peer));
@@ -226,7 +231,7 @@ impl<S: Store> Service<S> {
             Progress::LoggingIn(login) => *login,
             other => {
                 caller.progress = other;
-                return Err(Refusal::invalid("no login has begun on this connection"));
+                return Err(Refusal::invalid(NO_LOGIN));
             }
         };
         let context = signing::opaque_context(&caller.exporter, login.ksf.into());

@@ -64,6 +64,14 @@ impl Caller {
         }
     }
 
+    /// The account that a login has begun for.
+    pub(super) fn logging_in(&self) -> Option<&UserName> {
+        match &self.progress {
+            Progress::LoggingIn(login) => Some(&login.user),
+            _ => None,
+        }
+    }
+
     /// Whether the connection has logged in or opened a session. Others are to be closed after a while.
     pub fn authenticated(&self) -> bool {
         matches!(self.progress, Progress::Account { .. } | Progress::Device(_))

@@ -5,6 +5,7 @@ use super::caller::Progress;
 use super::sessions::Online;
 use crate::records::deliveries;
 use crate::store::Batch;
+use qpc_plugin_host::Event;
 use qpc_proto::id::{DeviceId, Generation, UserName};
 use qpc_proto::message::{NoticeKind, Reply};
 
@@ -29,6 +30,8 @@ pub(super) struct Change {
     pub(super) generation: Option<Generation>,
     pub(super) credit: u32,
     pub(super) close: bool,
+    /// What plugins are told once the change has been made.
+    pub(super) events: Vec<Event>,
     /// What to count once the change has been made.
     pub(super) count: Option<fn(&mut Counters)>,
 }

@@ -30,7 +30,9 @@ impl<S: Store> Service<S> {
             && let Some(found) = self.describe(session, &id)?
         {
             let accounts = self.accounts(&id, &session.user)?.accounts;
-            return Ok(Change::reply(Conversation { accounts, ..found }));
+            let mut change = Change::reply(Conversation { accounts, ..found });
+            change.events.extend(self.channel_event(session, peer, id, false)?);
+            return Ok(change);
         }
         if !self.store.contains(&key::account(peer)) {
             return Err(ErrorCode::UnknownUser.into());
@@ -43,6 +45,7 @@ impl<S: Store> Service<S> {
         let mut change = Change::default();
         change.batch.put(key::conversation(&id), EMPTY.encode());
         change.batch.put(key::direct(&session.user, peer), id.0.to_vec());
+        change.events.extend(self.channel_event(session, peer, id, true)?);
         let accounts = self.put_accounts(&mut change, &id, accounts, true)?;
         change.reply = Some(
             Conversation {

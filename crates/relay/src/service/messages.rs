@@ -58,6 +58,7 @@ impl<S: Store> Service<S> {
         for number in &full {
             refused.extend(self.device_of(*number)?);
         }
+        let event = self.ask_hooks(session, request.conversation, request.payload.len(), &room)?;
         let mut change = Change::reply(Stored {
             durability: Durability::Durable,
             time: now.wall.unwrap_or(0),
@@ -66,6 +67,7 @@ impl<S: Store> Service<S> {
         });
         change.deliver(&room, entry);
         self.mark_refused(now, &mut change, full)?;
+        change.events.extend(event);
         change.count = Some(|counters| counters.messages += 1);
         Ok(change)
     }

@@ -12,6 +12,7 @@ mod change;
 mod commits;
 mod conversations;
 mod devices;
+mod hooks;
 mod keys;
 mod limits;
 mod messages;
@@ -23,6 +24,7 @@ pub use admin::{AdminDevice, AdminRefusal, AdminReply, AdminRequest, AdminUser};
 pub use api::{Counters, Now, Origin, Outcome, Policy, Rng, SecureRng, Summary};
 pub use auth::{ServiceKeys, Suite};
 pub use caller::Caller;
+pub use hooks::{Hooks, NoHooks};
 
 use crate::records::{
     AccountRow, AccountsRow, AgeRow, ConversationRow, DeviceRow, GenerationRow, MAX_PLACE, MembersRow,
@@ -61,6 +63,7 @@ pub struct Service<S> {
     sweep: queues::Sweep,
     /// The group of the last message: the next one mostly is for the same. Forgotten when any row changes.
     group: Option<Rc<messages::Group>>,
+    hooks: Box<dyn Hooks>,
     counters: Counters,
 }
 
@@ -104,6 +107,7 @@ impl<S: Store> Service<S> {
             limits,
             sweep: queues::Sweep::default(),
             group: None,
+            hooks: Box::new(NoHooks),
             counters: Counters::default(),
         };
         let age: Option<AgeRow> = service.row(key::AGE)?;
@@ -128,6 +132,7 @@ impl<S: Store> Service<S> {
 
     /// The connection is gone. Does nothing if a newer one has taken over its session.
     pub fn session_closed(&mut self, caller: &Caller) {
+        self.tell_broken_off(caller);
         if let Ok(session) = self.session(caller) {
             self.sessions.close(&session.device);
         }
@@ -177,10 +182,23 @@ impl<S: Store> Service<S> {
             Request::Hello(request) => return self.hello(now, request),
             Request::RegisterStart(request) => return self.register_start(now, caller, request),
             Request::RegisterFinish(request) => return self.register_finish(now, caller, request),
-            Request::LoginStart(request) => return self.login_start(now, caller, request),
-            Request::LoginFinish(request) => return self.login_finish(caller, request),
+            Request::LoginStart(request) => {
+                let started = self.login_start(now, caller, request);
+                return match started {
+                    Ok(change) => Ok(change),
+                    failed => self.attempted(&request.user, failed),
+                };
+            }
+            Request::LoginFinish(request) => {
+                let user = caller.logging_in().cloned().ok_or(Refusal::invalid(NO_LOGIN))?;
+                let finished = self.login_finish(caller, request);
+                return self.attempted(&user, finished);
+            }
             Request::EnrolDevice(request) => return self.enrol_device(now, caller, request),
-            Request::OpenSession(request) => return self.open_session(now, caller, request),
+            Request::OpenSession(request) => {
+                let opened = self.open_session(now, caller, request);
+                return self.attempted_by(&request.device, opened);
+            }
             _ => {}
         }
         let session = self.session(caller)?;
@@ -290,11 +308,13 @@ impl<S: Store> Service<S> {
                 Some(Progress::Device(Session { device: opened.device, number, user: opened.user, token }));
         }
         if let (Some(caller), Some(progress)) = (caller, change.progress) {
+            self.tell_broken_off(caller);
             caller.progress = progress;
         }
         if let Some(count) = change.count {
             count(&mut self.counters);
         }
+        change.events.into_iter().for_each(|event| self.hooks.tell(event));
         Ok(outcome)
     }
 
@@ -430,6 +450,8 @@ impl<S: Store> Service<S> {
         self.store.get(key)?.map(|bytes| decode(&bytes)).transpose()
     }
 }
+
+const NO_LOGIN: &str = "no login has begun on this connection";
 
 fn decode<M: Message>(bytes: &[u8]) -> Result<M, StoreError> {
     M::decode(bytes).map_err(|error| StoreError::Damaged(error.to_string()))

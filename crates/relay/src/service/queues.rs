@@ -67,7 +67,9 @@ impl<S: Store> Service<S> {
         let stat = self.deliveries(session.number);
         let up_to = request.up_to.saturating_sub(self.offset(session));
         if up_to >= stat.first_seq && !stat.is_empty() {
-            change.batch.trim(deliveries(session.number), up_to.min(stat.next_seq - 1));
+            let up_to = up_to.min(stat.next_seq - 1);
+            change.events = self.fetch_events(session, up_to)?;
+            change.batch.trim(deliveries(session.number), up_to);
         }
         Ok(change)
     }

@@ -6,5 +6,6 @@
 mod auth;
 mod delivery;
 mod groups;
+mod hooks;
 mod model;
 mod support;
