@@ -14,14 +14,6 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A plugin, and what it may open in the sandbox.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ConfiguredPlugin {
-    pub(crate) plugin: Plugin,
-    /// Files and folders, to read and to write.
-    pub(crate) open: Vec<PathBuf>,
-}
-
 /// All settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -44,7 +36,9 @@ pub(crate) struct Config {
     /// Bytes the store may rewrite in a minute to free space.
     pub(crate) compaction_bytes: u32,
     /// What to load, in this order.
-    pub(crate) plugins: Vec<ConfiguredPlugin>,
+    pub(crate) plugins: Vec<Plugin>,
+    /// Files and folders that they may read and write while they run.
+    pub(crate) plugin_open: Vec<PathBuf>,
     /// How long plugins may hold up the relay.
     pub(crate) plugin_time: Duration,
     /// The file whose existence confirms the clock.
@@ -68,6 +62,7 @@ impl Default for Config {
             segment_bytes: 256 << 10,
             compaction_bytes: 256 << 10,
             plugins: Vec::new(),
+            plugin_open: Vec::new(),
             plugin_time: Duration::from_secs(1),
             clock_file: None,
             metrics_file: None,
@@ -121,8 +116,8 @@ impl Config {
             problems.push(Problem { line: None, fault: Fault::PluginStatic });
         }
         let mut names = BTreeSet::new();
-        for configured in &self.plugins {
-            let name = configured.plugin.name();
+        for plugin in &self.plugins {
+            let name = plugin.name();
             if !names.insert(name.clone()) {
                 problems.push(Problem { line: None, fault: Fault::PluginTwice { name } });
             }
@@ -322,11 +317,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         help: "a plugin to load, may be repeated; the first that refuses a message decides (see docs/plugins.md)",
         set: |config, text| {
             let path = plugin_path(text)?;
-            let plugin = Plugin { path, required: false, settings: None };
-            config.plugins.push(ConfiguredPlugin { plugin, open: Vec::new() });
+            config.plugins.push(Plugin { path, required: false, settings: None });
             Ok(())
         },
         clear: Some(|config| config.plugins.clear()),
+    },
+    Setting {
+        name: "plugin-open",
+        value: "PATH",
+        help: "a file or folder that plugins may open while they run, may be repeated",
+        set: |config, text| {
+            config.plugin_open.push(plugin_path(text)?);
+            Ok(())
+        },
+        clear: Some(|config| config.plugin_open.clear()),
     },
     Setting {
         name: "plugin-time",
@@ -422,7 +426,7 @@ pub(crate) enum ValueError {
     SocketAddress,
     #[error("has a value of the wrong type")]
     Type,
-    #[error("has path, required, open and config, and no other keys")]
+    #[error("has path, required and config, and no other keys")]
     PluginKeys,
     #[error("config must be a table, or a JSON object as text")]
     PluginSettings,
@@ -508,13 +512,9 @@ fn scaled(text: &str, suffixes: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// A plugin with more to say than its path.
-fn plugin_table(
-    item: &Spanned<DeValue<'_>>,
-    table: &DeTable<'_>,
-) -> Result<ConfiguredPlugin, (usize, Fault)> {
+fn plugin_table(item: &Spanned<DeValue<'_>>, table: &DeTable<'_>) -> Result<Plugin, (usize, Fault)> {
     let fault = |at: usize, value| (at, Fault::Value { key: PLUGIN, value });
     let mut plugin = Plugin { path: PathBuf::new(), required: false, settings: None };
-    let mut open = Vec::new();
     for (key, value) in table {
         let at = value.span().start;
         match (&**key.get_ref(), value.get_ref()) {
@@ -522,24 +522,18 @@ fn plugin_table(
                 plugin.path = plugin_path(text).map_err(|value| fault(at, value))?;
             }
             ("required", DeValue::Boolean(required)) => plugin.required = *required,
-            ("open", DeValue::Array(paths)) => {
-                for path in paths.iter() {
-                    let path = scalar(path.get_ref()).ok_or(ValueError::Type);
-                    open.push(path.and_then(|path| plugin_path(&path)).map_err(|value| fault(at, value))?);
-                }
-            }
             ("config", value) => {
                 let settings = settings(value).ok_or_else(|| fault(at, ValueError::PluginSettings))?;
                 plugin.settings = Some(settings.to_string());
             }
-            ("path" | "required" | "open", _) => return Err(fault(at, ValueError::Type)),
+            ("path" | "required", _) => return Err(fault(at, ValueError::Type)),
             _ => return Err(fault(key.span().start, ValueError::PluginKeys)),
         }
     }
     if plugin.path.as_os_str().is_empty() {
         return Err(fault(item.span().start, ValueError::Empty));
     }
-    Ok(ConfiguredPlugin { plugin, open })
+    Ok(plugin)
 }
 
 /// A plugin's settings, a JSON object.
@@ -624,7 +618,8 @@ mod tests {
             disk-bytes = "8M"
             segment-bytes = "128K"
             compaction-bytes = "64K"
-            plugin = ["/lib/a.so", { path = "/lib/libb.so", required = true, open = ["/etc/b"], config = { n = 0x10, "a b" = [1.5, true] } }]
+            plugin = ["/lib/a.so", { path = "/lib/libb.so", required = true, config = { n = 0x10, "a b" = [1.5, true] } }]
+            plugin-open = "/etc/b"
             plugin-time = "500ms"
             clock-file = "/var/run/ntp"
             metrics-file = "/tmp/qpc.prom"
@@ -644,13 +639,11 @@ mod tests {
         assert_eq!(config.policy.invite_ttl, 3600);
         assert_eq!((config.segment_bytes, config.compaction_bytes), (128 << 10, 64 << 10));
         assert_eq!(config.metrics_interval, Duration::from_secs(30));
+        assert_eq!(config.plugin_open, [PathBuf::from("/etc/b")]);
         let [a, b] = &config.plugins[..] else { panic!("{:?}", config.plugins) };
-        assert_eq!((a.plugin.name(), a.plugin.required, &a.plugin.settings), ("a".into(), false, &None));
-        assert_eq!(
-            (b.plugin.name(), b.plugin.required, &b.open[..]),
-            ("b".into(), true, &["/etc/b".into()][..])
-        );
-        assert_eq!(b.plugin.settings.as_deref(), Some(r#"{"a b":[1.5,true],"n":16}"#));
+        assert_eq!((a.name(), a.required, &a.settings), ("a".into(), false, &None));
+        assert_eq!((b.name(), b.required), ("b".into(), true));
+        assert_eq!(b.settings.as_deref(), Some(r#"{"a b":[1.5,true],"n":16}"#));
         assert_eq!(config.plugin_time, Duration::from_millis(500));
     }
 
@@ -680,7 +673,7 @@ mod tests {
         assert_eq!(problems("plugin = [{path = 7}]"), ["1: plugin: has a value of the wrong type"]);
         assert_eq!(
             problems("[[plugin]]\npath = 'a'\nconfg = {}"),
-            ["3: plugin: has path, required, open and config, and no other keys"]
+            ["3: plugin: has path, required and config, and no other keys"]
         );
         for settings in ["'no'", "'[1]'", "7"] {
             assert_eq!(

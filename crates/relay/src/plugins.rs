@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::service::{Hooks, NoHooks};
-use qpc_plugin_host::{Event, Hook, LoadError, Message, Plugin, Plugins, Rejection};
+use qpc_plugin_host::{Event, Hook, LoadError, Message, Plugins, Rejection};
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,9 +17,7 @@ impl LoadedPlugins {
         if config.plugins.is_empty() {
             return Ok(Self::default());
         }
-        let plugins: Vec<Plugin> =
-            config.plugins.iter().map(|configured| configured.plugin.clone()).collect();
-        Ok(Self(Some(Rc::new(Plugins::load(&plugins, config.plugin_time)?))))
+        Ok(Self(Some(Rc::new(Plugins::load(&config.plugins, config.plugin_time)?))))
     }
 
     /// Them as hooks.

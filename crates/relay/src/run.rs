@@ -64,7 +64,7 @@ pub(crate) fn run(config: &Config, data: DataDir, announce: impl Fn(&str) -> boo
     let signals = signals().map_err(|error| RunError::Start(error.into()))?;
     // Before the sandbox, which would keep them from their files.
     let plugins = LoadedPlugins::load(config).map_err(|(name, source)| RunError::Plugin { name, source })?;
-    let of_plugins = config.plugins.iter().flat_map(|plugin| &plugin.open).map(PathBuf::as_path);
+    let of_plugins = config.plugin_open.iter().map(PathBuf::as_path);
     let writable: Vec<&Path> = [Some(&*root), metrics].into_iter().flatten().chain(of_plugins).collect();
     let sandbox = Sandbox::enter(&writable);
     let clock = Clock::new(config.clock_file.clone());

@@ -56,7 +56,7 @@ impl Witness {
 fn a_message_is_asked_about_once_for_each_account_and_told_once_it_is_stored() {
     let mut relay = Relay::new();
     let (mut alice, mut bob, id) = pair(&mut relay);
-    let mut more = vec![relay.second(&alice), relay.second(&bob), relay.second(&bob)];
+    let mut more = [relay.second(&alice), relay.second(&bob), relay.second(&bob)];
     for (client, epoch) in more.iter_mut().zip(1..) {
         client.submit(&mut relay, external(id, epoch, client.device)).unwrap();
     }
