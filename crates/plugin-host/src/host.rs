@@ -79,7 +79,7 @@ struct State {
     thread: u32,
     serving: bool,
     lost: u64,
-    /// It has been said that events are lost.
+    /// It has been said that events are lost; said again only after the queue was empty.
     losing: bool,
 }
 
@@ -138,9 +138,7 @@ impl Plugins {
             let name = plugin.name();
             let condition = match load(plugin) {
                 Ok(table) => {
-                    let hooks: Vec<&str> =
-                        Hook::ALL.into_iter().filter(|hook| table.has(*hook)).map(Hook::name).collect();
-                    log::info!("plugin {name} is loaded: {}", hooks.join(", "));
+                    log::info!("plugin {name} is loaded");
                     Hook::ALL.into_iter().for_each(|hook| wanted[hook as usize] |= table.has(hook));
                     Condition::Running(table)
                 }
@@ -160,7 +158,8 @@ impl Plugins {
             });
         }
         // One more, for the event that may be under way when a question comes.
-        let share = time / (plugins.len() as u32 + 1);
+        let loaded = entries.iter().filter(|entry| entry.table().is_some()).count();
+        let share = time / (loaded as u32 + 1);
         let state = State {
             entries,
             events: VecDeque::new(),
@@ -222,14 +221,19 @@ impl Plugins {
             }
             return;
         }
-        state.losing = false;
         state.events.extend(wanting.into_iter().map(|index| (index, Arc::clone(&event))));
         self.serve(&mut state);
     }
 
     /// When [`Plugins::watch`] is to be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.shared.lock().running.as_ref().map(|running| running.since + self.share)
+        let state = self.shared.lock();
+        match &state.running {
+            Some(running) => Some(running.since + self.share),
+            // It will be running soon.
+            None if !state.events.is_empty() => Some(Instant::now() + self.share),
+            None => None,
+        }
     }
 
     /// Disables a plugin whose hook takes too long.
@@ -358,7 +362,7 @@ impl Shared {
             return false;
         };
         let entry = &mut state.entries[running.plugin];
-        let why = format!("{} took more than {} ms", running.hook.name(), share.as_millis());
+        let why = format!("{} took more than {} ms", running.hook.name(), share.as_millis() as u64);
         log::error!("plugin {} is disabled: {why}", entry.name);
         if let Condition::Running(table) = entry.condition {
             entry.condition = Condition::Disabled { table, stuck: true, why };
@@ -429,6 +433,7 @@ impl State {
                 return Some((index, table, Call::Tell(event), false));
             }
         }
+        self.losing = false;
         None
     }
 }

@@ -5,10 +5,9 @@ use log::LevelFilter;
 use qpc_plugin_host::{Plugin, SUPPORTED};
 use qpc_proto::message::Registration;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
@@ -115,10 +114,9 @@ impl Config {
         if !SUPPORTED && !self.plugins.is_empty() {
             problems.push(Problem { line: None, fault: Fault::PluginStatic });
         }
-        let mut names = BTreeSet::new();
-        for plugin in &self.plugins {
+        for (index, plugin) in self.plugins.iter().enumerate() {
             let name = plugin.name();
-            if !names.insert(name.clone()) {
+            if self.plugins[..index].iter().any(|other| other.name() == name) {
                 problems.push(Problem { line: None, fault: Fault::PluginTwice { name } });
             }
         }
@@ -549,23 +547,29 @@ fn json_of(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => text.to_string().into(),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
-        DeValue::Float(number) => number.as_str().parse::<f64>().ok()?.into(),
+        // By the same parser as JSON's: another one would be 16 KB.
+        DeValue::Float(number) => serde_json::from_str(number.as_str()).ok()?,
         DeValue::Boolean(truth) => (*truth).into(),
         DeValue::Datetime(time) => time.to_string().into(),
         DeValue::Array(items) => {
             Value::Array(items.iter().map(|item| json_of(item.get_ref())).collect::<Option<_>>()?)
         }
         DeValue::Table(table) => {
-            let pairs =
-                table.iter().map(|(key, value)| Some((key.get_ref().to_string(), json_of(value.get_ref())?)));
-            Value::Object(pairs.collect::<Option<Map<_, _>>>()?)
+            let mut object = Map::new();
+            for (key, value) in table {
+                object.insert(key.get_ref().to_string(), json_of(value.get_ref())?);
+            }
+            Value::Object(object)
         }
     })
 }
 
-/// Absolute: the dynamic linker searches for a name without a slash.
+/// With a slash: for a name without one the dynamic linker searches elsewhere.
 fn plugin_path(text: &str) -> Result<PathBuf, ValueError> {
-    std::path::absolute(text).map_err(|_| ValueError::Empty)
+    if text.is_empty() {
+        return Err(ValueError::Empty);
+    }
+    Ok(Path::new(".").join(text))
 }
 
 fn short_time(text: &str) -> Option<Duration> {
@@ -627,7 +631,7 @@ mod tests {
             "#,
         );
         assert_eq!(problems, []);
-        assert_eq!(config.data.as_deref(), Some(std::path::Path::new("/srv/qpc")));
+        assert_eq!(config.data.as_deref(), Some(Path::new("/srv/qpc")));
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.name, ["relay.lan"]);
         assert_eq!(config.policy.registration, Registration::Invite);

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::service::{Hooks, NoHooks};
 use qpc_plugin_host::{Event, Hook, LoadError, Message, Plugins, Rejection};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -51,20 +51,20 @@ impl LoadedPlugins {
     pub(crate) fn status(&self) -> Value {
         let mut all = Map::new();
         for plugin in self.0.iter().flat_map(|plugins| plugins.status()) {
-            let hooks: Map<String, Value> = plugin
-                .hooks
-                .iter()
-                .map(|(hook, time)| {
-                    let time =
-                        json!({ "calls": time.calls, "total_us": time.total_us, "max_us": time.max_us });
-                    (hook.name().to_owned(), time)
-                })
-                .collect();
-            let mut about = json!({ "path": plugin.path, "state": plugin.state, "hooks": hooks });
-            if !plugin.problem.is_empty() {
-                about["problem"] = plugin.problem.into();
+            let mut hooks = Map::new();
+            for (hook, time) in plugin.hooks {
+                let times = [("calls", time.calls), ("total_us", time.total_us), ("max_us", time.max_us)];
+                hooks.insert(hook.name().to_owned(), object(times.map(|(name, value)| (name, value.into()))));
             }
-            all.insert(plugin.name, about);
+            let mut about = vec![
+                ("path", plugin.path.to_string_lossy().into()),
+                ("state", plugin.state.into()),
+                ("hooks", Value::Object(hooks)),
+            ];
+            if !plugin.problem.is_empty() {
+                about.push(("problem", plugin.problem.into()));
+            }
+            all.insert(plugin.name, object(about));
         }
         Value::Object(all)
     }
@@ -89,4 +89,12 @@ impl Hooks for Watched {
     fn tell(&self, event: Event) {
         self.0.tell(event);
     }
+}
+
+fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    let mut object = Map::new();
+    for (name, value) in fields {
+        object.insert(name.to_owned(), value);
+    }
+    Value::Object(object)
 }

@@ -147,7 +147,7 @@ impl From<Refusal> for AdminRefusal {
         match refusal.code {
             ErrorCode::UnknownUser => Self::UnknownUser,
             ErrorCode::UnknownDevice => Self::UnknownDevice,
-            _ => Self::Store(refusal.reason.into_owned()),
+            _ => Self::Store(refusal.reason.to_owned()),
         }
     }
 }

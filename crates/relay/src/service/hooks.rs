@@ -9,7 +9,6 @@ use crate::store::Store;
 use qpc_plugin_host::{Event, Hook, Message, Rejection};
 use qpc_proto::id::{ConversationId, DeviceId, PublicKey, UserName};
 use qpc_proto::message::{Entry, EntryKind, ErrorCode};
-use std::collections::BTreeMap;
 
 /// What is asked and told beside the protocol. Whatever nobody wants is not even looked up.
 pub trait Hooks {
@@ -48,7 +47,7 @@ impl<S: Store> Service<S> {
     /// Asks whether a message may be put into the queues of these devices; gives what is to be told once it is there. The sender's own other devices
     /// are no recipients, and an account with several devices is one, by its first.
     pub(super) fn ask_hooks(
-        &self,
+        &mut self,
         session: &Session,
         channel: ConversationId,
         payload_len: usize,
@@ -80,12 +79,15 @@ impl<S: Store> Service<S> {
         if messages.is_empty() {
             return Ok(None);
         }
-        if !tell {
-            self.hooks.ask(messages)?;
-            return Ok(None);
+        let event = tell.then(|| Event::Stored(messages.clone()));
+        match self.hooks.ask(messages) {
+            Ok(()) => Ok(event),
+            Err(Rejection::Busy) => Err(Refusal::with_detail(ErrorCode::Busy, 1)),
+            Err(rejection) => {
+                self.reason = Some(rejection.to_string()).filter(|reason| !reason.is_empty());
+                Err(ErrorCode::Rejected.into())
+            }
         }
-        self.hooks.ask(messages.clone())?;
-        Ok(Some(Event::Stored(messages)))
     }
 
     /// Notes what came of an attempt to log in, and passes it on.
@@ -159,13 +161,16 @@ impl<S: Store> Service<S> {
             return Ok(Vec::new());
         }
         let Some(recipient) = self.identity_of(&session.user)? else { return Ok(Vec::new()) };
-        let mut counts: BTreeMap<ConversationId, usize> = BTreeMap::new();
+        let mut counts: Vec<(ConversationId, usize)> = Vec::new();
         for seq in self.deliveries(session.number).first_seq..=up_to {
             // One that cannot be read was not fetched either.
             let Ok(Some(bytes)) = self.store.read(deliveries(session.number), seq) else { continue };
             let entry: Entry = decode(&bytes)?;
             if let Some(EntryKind::Message(_)) = entry.kind {
-                *counts.entry(entry.conversation).or_default() += 1;
+                match counts.iter_mut().find(|(channel, _)| *channel == entry.conversation) {
+                    Some((_, count)) => *count += 1,
+                    None => counts.push((entry.conversation, 1)),
+                }
             }
         }
         let event = |(channel, count): (ConversationId, usize)| Event::Fetched {
@@ -178,15 +183,5 @@ impl<S: Store> Service<S> {
 
     fn identity_of(&self, user: &UserName) -> Result<Option<PublicKey>, StoreError> {
         Ok(self.account(user)?.map(|account| account.identity_key))
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        match rejection {
-            Rejection::Busy => Self::with_detail(ErrorCode::Busy, 1),
-            Rejection::Refused(reason) if reason.is_empty() => Self::new(ErrorCode::Rejected),
-            other => Self::rejected(other.to_string()),
-        }
     }
 }

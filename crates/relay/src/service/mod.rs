@@ -64,6 +64,8 @@ pub struct Service<S> {
     /// The group of the last message: the next one mostly is for the same. Forgotten when any row changes.
     group: Option<Rc<messages::Group>>,
     hooks: Box<dyn Hooks>,
+    /// The words in which a hook has refused: refusals only have fixed ones.
+    reason: Option<String>,
     counters: Counters,
 }
 
@@ -108,6 +110,7 @@ impl<S: Store> Service<S> {
             sweep: queues::Sweep::default(),
             group: None,
             hooks: Box::new(NoHooks),
+            reason: None,
             counters: Counters::default(),
         };
         let age: Option<AgeRow> = service.row(key::AGE)?;
@@ -126,7 +129,11 @@ impl<S: Store> Service<S> {
             self.counters.refused += 1;
             self.counters.rate_limited += u64::from(refusal.code == ErrorCode::RateLimited);
             let answered = !matches!(frame.request, Some(Request::Credit(_)));
-            Outcome { reply: answered.then(|| Reply::Error(refusal.into())), ..Outcome::default() }
+            let mut error: qpc_proto::message::Error = refusal.into();
+            if let Some(reason) = self.reason.take() {
+                error.reason = Text::new(&reason);
+            }
+            Outcome { reply: answered.then_some(Reply::Error(error)), ..Outcome::default() }
         })
     }
 

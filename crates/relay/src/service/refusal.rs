@@ -3,20 +3,19 @@
 use crate::store::StoreError;
 use qpc_proto::message::{Error, ErrorCode};
 use qpc_proto::wire::Text;
-use std::borrow::Cow;
 
 /// A request is refused; nothing of it takes effect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     detail: u64,
-    pub(super) reason: Cow<'static, str>,
+    pub(super) reason: &'static str,
 }
 
 impl Refusal {
     /// With the code's usual text.
     pub(super) fn new(code: ErrorCode) -> Self {
-        Self { code, detail: 0, reason: usual_reason(code).into() }
+        Self { code, detail: 0, reason: usual_reason(code) }
     }
 
     /// With a number the client can use.
@@ -26,17 +25,12 @@ impl Refusal {
 
     /// The request contradicts itself or the state; `reason` says how.
     pub(super) fn invalid(reason: &'static str) -> Self {
-        Self { code: ErrorCode::Invalid, detail: 0, reason: reason.into() }
-    }
-
-    /// A plugin refuses, for a reason of its own.
-    pub(super) fn rejected(reason: String) -> Self {
-        Self { code: ErrorCode::Rejected, detail: 0, reason: reason.into() }
+        Self { code: ErrorCode::Invalid, detail: 0, reason }
     }
 
     /// Over one of this relay's limits; `reason` says which.
     pub(super) fn too_large(reason: &'static str) -> Self {
-        Self { code: ErrorCode::TooLarge, detail: 0, reason: reason.into() }
+        Self { code: ErrorCode::TooLarge, detail: 0, reason }
     }
 }
 
@@ -61,7 +55,7 @@ impl From<StoreError> for Refusal {
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code, reason: Text::new(&refusal.reason), detail: refusal.detail }
+        Self { code: refusal.code, reason: Text::new(refusal.reason), detail: refusal.detail }
     }
 }
 
