@@ -20,6 +20,8 @@ message! {
         4 kind: Kind,
         /// The body.
         5 body: Blob<MAX_BODY>,
+        /// Whoever stores it is asked for a [`Kind::Receipt`].
+        6 receipt: bool,
         /// Zeros that bring the encoding to a size of [`padded_len`]; ignored.
         15 padding: Blob<MAX_PAYLOAD>,
     }
@@ -32,13 +34,21 @@ code! {
         Binary = 0,
         /// UTF-8 text.
         Text = 1,
+        /// Ids of messages, 16 bytes each, that the device which sent this has stored. Never itself answered by a receipt.
+        Receipt = 2,
     }
 }
 
 impl Envelope {
     /// An envelope of the current version, not yet padded.
     pub fn new(id: MessageId, time: u64, kind: Kind, body: Blob<MAX_BODY>) -> Self {
-        Self { version: ENVELOPE_VERSION, id, time, kind, body, padding: Blob::default() }
+        Self { version: ENVELOPE_VERSION, id, time, kind, body, receipt: false, padding: Blob::default() }
+    }
+
+    /// That these messages were stored.
+    pub fn receipt(id: MessageId, time: u64, messages: &[MessageId]) -> Option<Self> {
+        let body = messages.iter().flat_map(|id| id.0).collect();
+        Some(Self::new(id, time, Kind::Receipt, Blob::new(body).ok()?))
     }
 
     /// The encoding, padded so that its length says little about the body's.

@@ -93,7 +93,7 @@ impl Decoder {
 mod tests {
     use super::*;
     use crate::id::ConversationId;
-    use crate::message::{Delivery, Entry, MessageEntry, RelayFrame};
+    use crate::message::{Delivery, Durability, Entry, MessageEntry, RelayFrame};
     use crate::wire::Blob;
 
     #[test]
@@ -118,7 +118,14 @@ mod tests {
         for size in [0, 1, 100, 127, 128, 16_000, 16_384] {
             let kind = MessageEntry { payload: Blob::new(vec![7; size]).unwrap() };
             let conversation = ConversationId([1; 16]);
-            let entry = Entry { conversation, sender: None, time: 9, age: 300, kind: Some(kind.into()) };
+            let entry = Entry {
+                conversation,
+                sender: None,
+                time: 9,
+                age: 300,
+                durability: Durability::Durable,
+                kind: Some(kind.into()),
+            };
             for seq in [1, u64::MAX] {
                 let delivery = Delivery { seq, too_large: 0, entry: Some(entry.clone()) };
                 let whole = encode(&RelayFrame { id: 0, reply: Some(delivery.into()) });

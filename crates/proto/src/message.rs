@@ -78,6 +78,10 @@ oneof! {
         36 ListDevices(ListDevices),
         /// Removes a device of the account; answered by [`Reply::Done`]. Numbered.
         37 RevokeDevice(RevokeDevice),
+        /// First half of a change of password, after a login; answered by [`Reply::Opaque`].
+        38 ChangePasswordStart(ChangePasswordStart),
+        /// Second half; answered by [`Reply::Done`].
+        39 ChangePasswordFinish(ChangePasswordFinish),
     }
 }
 
@@ -302,6 +306,8 @@ message! {
         3 time: u64,
         /// Seconds of the relay's own age when it took it; ages stop while a relay is off.
         4 age: u64,
+        /// Whether the relay keeps it through a power cut.
+        5 durability: Durability,
         oneof kind: EntryKind,
     }
 }
@@ -620,6 +626,24 @@ message! {
     pub struct RevokeDevice {
         /// Which.
         1 device: DeviceId,
+    }
+
+    /// RegistrationRequest for another password.
+    pub struct ChangePasswordStart {
+        /// RegistrationRequest.
+        1 request: Blob<MAX_OPAQUE>,
+    }
+
+    /// The account under another password: takes the place of the one before as a whole, or not at all.
+    pub struct ChangePasswordFinish {
+        /// RegistrationRecord.
+        1 record: Blob<MAX_OPAQUE>,
+        /// What the password was stretched with.
+        2 ksf: KsfProfile,
+        /// The identity key's secret half under the new export key.
+        3 sealed_identity: Blob<MAX_SEALED>,
+        /// Just the devices that [`Account`] named, with their state keys under the new export key.
+        4 devices: List<DeviceSlot, MAX_DEVICES>,
     }
 
     /// Nothing more to say.

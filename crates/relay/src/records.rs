@@ -87,6 +87,8 @@ message! {
         5 devices: List<DeviceRef, MAX_DEVICES>,
         /// The relay's age at registration.
         6 registered: u64,
+        /// Which password this is: one more with each change.
+        7 password: u64,
     }
 
     /// A device in its account's row.

@@ -108,8 +108,14 @@ fn a_later_version_is_understood_as_far_as_it_can_be() {
             put_bytes(1999, b"a push of a later version", &mut unknown_push);
             relay.say_raw(&unknown_push).await;
             relay.say(0, Notice { kind: NoticeKind::Unknown(77) }).await;
-            let unknown_entry =
-                Entry { conversation: ConversationId([3; 16]), sender: None, time: 0, age: 0, kind: None };
+            let unknown_entry = Entry {
+                conversation: ConversationId([3; 16]),
+                sender: None,
+                time: 0,
+                age: 0,
+                durability: Durability::Durable,
+                kind: None,
+            };
             relay.say(0, Delivery { seq: 1, too_large: 0, entry: Some(unknown_entry) }).await;
             let mut answer = RelayFrame { id, reply: Some(Accepted { epoch: 3 }.into()) }.encode();
             put_bytes(2000, b"and more", &mut answer);

@@ -322,7 +322,14 @@ impl Client {
 
 /// An entry that says nothing.
 fn nothing() -> Entry {
-    Entry { conversation: ConversationId([0; 16]), sender: None, time: 0, age: 0, kind: None }
+    Entry {
+        conversation: ConversationId([0; 16]),
+        sender: None,
+        time: 0,
+        age: 0,
+        durability: Durability::Durable,
+        kind: None,
+    }
 }
 
 /// Deliveries granted at a time.

@@ -74,6 +74,11 @@ pub(crate) fn samples() -> Vec<Sample> {
         };
         ListDevices ListDevices {};
         RevokeDevice RevokeDevice { device: device(1) };
+        ChangePasswordStart ChangePasswordStart { request: blob(&[1; 32]) };
+        ChangePasswordFinish ChangePasswordFinish {
+            record: blob(&[2; 192]), ksf: KsfProfile::Router, sealed_identity: blob(&[4; 60]),
+            devices: list(vec![DeviceSlot { device: device(1), state_slot: blob(&[6; 60]) }]),
+        };
     }
     replies! {
         Error Error { code: ErrorCode::WrongEpoch, reason: Text::new("the group is at epoch 5"), detail: 5 };
@@ -112,6 +117,21 @@ pub(crate) fn samples() -> Vec<Sample> {
         ResyncEntry ResyncEntry { epoch: 4 };
     }
     all.extend([
+        sample(
+            "Envelope",
+            Envelope {
+                receipt: true,
+                ..Envelope::new(MessageId([7; 16]), 1_800_000_000, Kind::Text, blob(b"hello?"))
+            },
+        ),
+        sample("Envelope", Envelope::receipt(MessageId([6; 16]), 0, &[MessageId([7; 16])]).unwrap()),
+        sample(
+            "Entry",
+            Entry {
+                durability: Durability::Volatile,
+                ..entry(MessageEntry { payload: blob(&[1; 5]) }.into())
+            },
+        ),
         sample("DeviceCertificate", certificate()),
         sample("DeviceSlot", DeviceSlot { device: device(1), state_slot: blob(&[6; 60]) }),
         sample(
@@ -147,6 +167,7 @@ fn entry(kind: EntryKind) -> Entry {
         sender: Some(device(1)),
         time: 1_800_000_000,
         age: 3600,
+        durability: Durability::Durable,
         kind: Some(kind),
     }
 }

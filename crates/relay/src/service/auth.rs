@@ -5,7 +5,7 @@ use super::change::Change;
 use super::limits::peer_key;
 use super::refusal::Refusal;
 use super::{NO_LOGIN, Now, Rng, Service, blob, list};
-use crate::records::{AccountRow, InviteRow, key};
+use crate::records::{AccountRow, DeviceRow, InviteRow, key};
 use crate::store::{Store, StoreError};
 use opaque_ke::argon2::Argon2;
 use opaque_ke::{
@@ -16,8 +16,8 @@ use opaque_ke::{
 use qpc_plugin_host::{Event, Hook};
 use qpc_proto::id::{PublicKey, UserName};
 use qpc_proto::message::{
-    Account, DeviceSlot, Done, ErrorCode, KsfProfile, LoginFinish, LoginStart, OpaqueReply, RegisterFinish,
-    RegisterStart, Registration, Signature,
+    Account, ChangePasswordFinish, ChangePasswordStart, DeviceSlot, Done, ErrorCode, KsfProfile, LoginFinish,
+    LoginStart, OpaqueReply, RegisterFinish, RegisterStart, Registration, Signature,
 };
 use qpc_proto::signing::{self, Exporter};
 use qpc_proto::wire::{List, Message};
@@ -154,8 +154,10 @@ impl<S: Store> Service<S> {
             sealed_identity: request.sealed_identity.clone(),
             devices: List::default(),
             registered: self.age(now),
+            password: 0,
         };
-        let progress = Progress::Account { user: user.clone(), identity_key: request.identity_key };
+        let identity_key = request.identity_key;
+        let progress = Progress::Account { user: user.clone(), identity_key, password: 0 };
         let mut change = Change { progress: Some(progress), ..Change::reply(Done {}) };
         change.batch.put(key::account(user), account.encode());
         if let Some(invite) = invite {
@@ -212,10 +214,12 @@ impl<S: Store> Service<S> {
         );
         let started = started.map_err(|_| malformed())?;
         let response = blob(started.message.serialize().to_vec())?;
+        let password = account.as_ref().map_or(0, |account| account.password);
         let progress = Progress::LoggingIn(Box::new(LoggingIn {
             user: request.user.clone(),
             identity_key: account.map(|account| account.identity_key),
             ksf,
+            password,
             state: started.state,
         }));
         Ok(Change { progress: Some(progress), ..Change::reply(OpaqueReply { response, ksf }) })
@@ -241,9 +245,8 @@ impl<S: Store> Service<S> {
             self.counters.login_failures += 1;
             return Err(ErrorCode::AuthFailed.into());
         };
-        // The account may have been removed, and the name taken by somebody else, since the login began.
-        let account = self.account(&login.user)?.filter(|account| account.identity_key == identity_key);
-        let account = account.ok_or(ErrorCode::AuthFailed)?;
+        let password = login.password;
+        let account = self.account_of(&login.user, &identity_key, password)?.ok_or(ErrorCode::AuthFailed)?;
 
         self.limits.login_by_user.refund(&login.user);
         self.limits.login_by_peer.refund(&peer_key(caller.peer));
@@ -255,10 +258,88 @@ impl<S: Store> Service<S> {
         }
         let reply = Account { identity_key, sealed_identity: account.sealed_identity, devices: list(slots)? };
         Ok(Change {
-            progress: Some(Progress::Account { user: login.user, identity_key }),
+            progress: Some(Progress::Account { user: login.user, identity_key, password }),
             count: Some(|counters| counters.logins += 1),
             ..Change::reply(reply)
         })
+    }
+
+    pub(super) fn change_password_start(
+        &mut self,
+        now: Now,
+        caller: &Caller,
+        request: &ChangePasswordStart,
+    ) -> Result<Change, Refusal> {
+        let (user, _) = self.logged_in(caller)?;
+        // As much work as the login that came before.
+        let wait = self.limits.login_global.wait(&(), now.uptime);
+        if wait > 0 {
+            return Err(Refusal::with_detail(ErrorCode::RateLimited, wait));
+        }
+        self.limits.login_global.take(&(), now.uptime);
+        let message = RegistrationRequest::deserialize(&request.request).map_err(|_| malformed())?;
+        let started = ServerRegistration::start(self.keys.opaque()?, message, user.as_str().as_bytes());
+        let response = blob(started.map_err(|_| malformed())?.message.serialize().to_vec())?;
+        Ok(Change::reply(OpaqueReply { response, ksf: KsfProfile::Standard }))
+    }
+
+    pub(super) fn change_password_finish(
+        &mut self,
+        caller: &Caller,
+        request: &ChangePasswordFinish,
+    ) -> Result<Change, Refusal> {
+        let (user, mut account) = self.logged_in(caller)?;
+        if matches!(request.ksf, KsfProfile::Unknown(_)) {
+            return Err(Refusal::invalid("unknown key-stretching profile"));
+        }
+        let upload = RegistrationUpload::<Suite>::deserialize(&request.record).map_err(|_| malformed())?;
+        let mut change = Change::reply(Done {});
+        let mut rewrapped = 0;
+        for reference in account.devices.iter() {
+            let Some(row) = self.device(&reference.device)? else { continue };
+            let slot = request.devices.iter().find(|slot| slot.device == reference.device);
+            // One that was enrolled meanwhile would keep its state under the old password.
+            let slot =
+                slot.ok_or_else(|| Refusal::invalid("the account has another device now; try again"))?;
+            let row = DeviceRow { state_slot: slot.state_slot.clone(), ..row };
+            change.batch.put(key::device(&reference.device), row.encode());
+            rewrapped += 1;
+        }
+        if rewrapped != request.devices.len() {
+            return Err(Refusal::invalid("the account has fewer devices now; try again"));
+        }
+        account.record = blob(ServerRegistration::finish(upload).serialize().to_vec())?;
+        account.ksf = request.ksf;
+        account.sealed_identity = request.sealed_identity.clone();
+        account.password += 1;
+        change.batch.put(key::account(user), account.encode());
+        change.progress = Some(Progress::Account {
+            user: user.clone(),
+            identity_key: account.identity_key,
+            password: account.password,
+        });
+        Ok(change)
+    }
+
+    /// The account that a connection speaks for.
+    pub(super) fn logged_in<'a>(&self, caller: &'a Caller) -> Result<(&'a UserName, AccountRow), Refusal> {
+        let Progress::Account { user, identity_key, password } = &caller.progress else {
+            return Err(ErrorCode::NotAuthenticated.into());
+        };
+        let account = self.account_of(user, identity_key, *password)?;
+        Ok((user, account.ok_or(ErrorCode::NotAuthenticated)?))
+    }
+
+    /// The account that somebody logged in to, if it still is: it may have been removed, and its name taken by another, or
+    /// have another password now.
+    fn account_of(
+        &self,
+        user: &UserName,
+        identity_key: &PublicKey,
+        password: u64,
+    ) -> Result<Option<AccountRow>, StoreError> {
+        let account = self.account(user)?;
+        Ok(account.filter(|account| account.identity_key == *identity_key && account.password == password))
     }
 
     /// Whether a new account may have this name; with the key of the invite that pays for it, if one is needed.

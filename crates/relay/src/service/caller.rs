@@ -29,6 +29,8 @@ pub(super) enum Progress {
     Account {
         user: UserName,
         identity_key: PublicKey,
+        /// The password it logged in with: another one ends what this one allowed.
+        password: u64,
     },
     /// The session of a device.
     Device(Session),
@@ -39,6 +41,7 @@ pub(super) struct LoggingIn {
     /// `None` for a user that does not exist.
     pub(super) identity_key: Option<PublicKey>,
     pub(super) ksf: KsfProfile,
+    pub(super) password: u64,
     pub(super) state: ServerLogin<Suite>,
 }
 

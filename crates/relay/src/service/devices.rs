@@ -1,7 +1,7 @@
 //! Devices and their sessions.
 
 use super::auth::{no_session_yet, verify, verify_session};
-use super::caller::{Caller, Progress, Session};
+use super::caller::{Caller, Session};
 use super::change::{Change, Opened};
 use super::limits::peer_key;
 use super::refusal::Refusal;
@@ -29,11 +29,8 @@ impl<S: Store> Service<S> {
         caller: &mut Caller,
         request: &EnrolDevice,
     ) -> Result<Change, Refusal> {
-        let Progress::Account { user, identity_key } = &caller.progress else {
-            return Err(ErrorCode::NotAuthenticated.into());
-        };
-        let account = self.account(user)?.filter(|account| account.identity_key == *identity_key);
-        let mut account = account.ok_or(ErrorCode::NotAuthenticated)?;
+        let (user, mut account) = self.logged_in(caller)?;
+        let identity_key = &account.identity_key;
         let certificate = &request.certificate;
         let device_key = certificate.device_key;
         let certified = certificate.user == *user

@@ -37,7 +37,7 @@ use limits::Limiter;
 use qpc_proto::id::{ConversationId, DeviceId, Generation, UserName};
 use qpc_proto::limits::MAX_CREDIT;
 use qpc_proto::message::{
-    ClientFrame, Entry, EntryKind, ErrorCode, Hello, HelloReply, NoticeKind, Reply, Request,
+    ClientFrame, Durability, Entry, EntryKind, ErrorCode, Hello, HelloReply, NoticeKind, Reply, Request,
 };
 use qpc_proto::wire::{Blob, List, Message, Text};
 use refusal::Refusal;
@@ -206,6 +206,8 @@ impl<S: Store> Service<S> {
                 let opened = self.open_session(now, caller, request);
                 return self.attempted_by(&request.device, opened);
             }
+            Request::ChangePasswordStart(request) => return self.change_password_start(now, caller, request),
+            Request::ChangePasswordFinish(request) => return self.change_password_finish(caller, request),
             _ => {}
         }
         let session = self.session(caller)?;
@@ -244,6 +246,8 @@ impl<S: Store> Service<S> {
             | Request::LoginStart(_)
             | Request::LoginFinish(_)
             | Request::EnrolDevice(_)
+            | Request::ChangePasswordStart(_)
+            | Request::ChangePasswordFinish(_)
             | Request::OpenSession(_) => Err(ErrorCode::Internal.into()),
         }
     }
@@ -376,7 +380,15 @@ impl<S: Store> Service<S> {
         kind: impl Into<EntryKind>,
     ) -> Vec<u8> {
         let time = now.wall.unwrap_or(0);
-        Entry { conversation, sender, time, age: self.age(now), kind: Some(kind.into()) }.encode()
+        Entry {
+            conversation,
+            sender,
+            time,
+            age: self.age(now),
+            durability: Durability::Durable,
+            kind: Some(kind.into()),
+        }
+        .encode()
     }
 
     /// Decides whether the store still is the one that clients know.

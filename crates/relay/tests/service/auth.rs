@@ -1,7 +1,7 @@
 //! Accounts, logins, devices and sessions.
 
 use crate::support::*;
-use qpc_proto::id::{Generation, UserName};
+use qpc_proto::id::{DeviceId, Generation, UserName};
 use qpc_proto::limits::MAX_DEVICES;
 use qpc_proto::message::*;
 use qpc_relay::service::{AdminReply, AdminRequest, Origin};
@@ -449,6 +449,105 @@ fn removed_users_leave_nothing_to_their_successors() {
     );
     let left = relay.service.summary();
     assert_eq!((left.accounts, left.devices, left.conversations, left.queued_messages), (0, 0, 0, 0));
+}
+
+#[test]
+fn another_password_takes_the_place_of_the_old_one_with_all_slots() {
+    let mut relay = Relay::new();
+    let alice = relay.join("alice");
+    let phone = relay.second(&alice);
+    let devices = [alice.device, phone.device];
+    // Three that logged in with the old password; the last one only half.
+    let (mut changer, mut late, mut half) =
+        (alice.other_device(), alice.other_device(), alice.other_device());
+    changer.login(&mut relay).unwrap();
+    late.login(&mut relay).unwrap();
+    let half_finish = half.login_half(&mut relay).unwrap();
+
+    let finish = changer.change_half(&mut relay, "new", &devices).unwrap();
+    changer.ask(&mut relay, finish).unwrap();
+    assert!(changer.last.needs_sync);
+    let mut again = alice.other_device();
+    assert_eq!(code(again.login(&mut relay)), ErrorCode::AuthFailed);
+    again.password = b"new".to_vec();
+    let account = again.login(&mut relay).unwrap();
+    assert_eq!((account.identity_key, &account.sealed_identity[..]), (alice.identity_key(), &b"new"[..]));
+    assert_eq!(account.devices.len(), 2);
+    assert!(account.devices.iter().all(|slot| slot.state_slot[..] == b"new"[..]));
+    // Devices have keys of their own.
+    let (mut alice, mut phone) = (alice, phone);
+    alice.open(&mut relay).unwrap();
+    phone.open(&mut relay).unwrap();
+
+    // What the old password had opened is closed.
+    assert_eq!(code(half.ask(&mut relay, half_finish)), ErrorCode::AuthFailed);
+    assert_eq!(code(late.enrol(&mut relay)), ErrorCode::NotAuthenticated);
+    assert_eq!(code(late.change_half(&mut relay, "newer", &devices)), ErrorCode::NotAuthenticated);
+    // Who changed it can go on.
+    changer.enrol(&mut relay).unwrap();
+}
+
+#[test]
+fn a_password_is_changed_after_a_login_and_for_just_the_devices_there_are() {
+    let mut relay = Relay::new();
+    let mut alice = relay.join("alice");
+    let (mut changer, mut again) = (alice.other_device(), alice.other_device());
+    assert_eq!(code(changer.change_half(&mut relay, "new", &[])), ErrorCode::NotAuthenticated);
+    // A session is not enough: a device that was left lying about would do.
+    assert_eq!(code(alice.change_half(&mut relay, "new", &[])), ErrorCode::NotAuthenticated);
+    changer.password = b"correct horse".to_vec();
+    changer.login(&mut relay).unwrap();
+    let strange = DeviceId([9; 16]);
+    for devices in [&[][..], &[strange], &[alice.device, strange], &[alice.device, alice.device]] {
+        let finish = changer.change_half(&mut relay, "new", devices).unwrap();
+        assert_eq!(code(changer.ask(&mut relay, finish)), ErrorCode::Invalid);
+    }
+    let finish = changer.change_half(&mut relay, "new", &[alice.device]).unwrap();
+    let unknown = ChangePasswordFinish { ksf: KsfProfile::Unknown(7), ..finish.clone() };
+    assert_eq!(code(changer.ask(&mut relay, unknown)), ErrorCode::Invalid);
+    let nonsense = ChangePasswordFinish { record: bytes(b"nonsense"), ..finish };
+    assert_eq!(code(changer.ask(&mut relay, nonsense)), ErrorCode::Invalid);
+    // Nothing of all that took effect.
+    again.login(&mut relay).unwrap();
+}
+
+#[test]
+fn a_power_cut_leaves_one_password_that_opens_everything() {
+    let (mut old, mut new) = (0, 0);
+    for kept in 0..24 {
+        let mut relay = Relay::with_policy(no_limits);
+        let alice = relay.join("alice");
+        let mut changer = alice.other_device();
+        changer.login(&mut relay).unwrap();
+        let finish = changer.change_half(&mut relay, "new", &[alice.device]).unwrap();
+        let frame = ClientFrame { id: 1, number: 0, request: Some(finish.into()) };
+        let outcome = relay.service.handle(relay.now, &mut changer.caller, &frame);
+        assert!(matches!(outcome.reply, Some(Reply::Done(_))) && outcome.needs_sync);
+        let mut left = kept;
+        let disk = relay.disk.power_cut(|| {
+            left -= 1;
+            left >= 0
+        });
+        relay.restart(disk);
+        let accounts = [&b"correct horse"[..], b"new"].map(|password| {
+            let mut again = alice.other_device();
+            again.password = password.to_vec();
+            again.login(&mut relay).ok()
+        });
+        let (secret, account) = match accounts {
+            [Some(account), None] => (&b"slot"[..], account),
+            [None, Some(account)] => (&b"new"[..], account),
+            other => panic!("{other:?}"),
+        };
+        if secret == b"new" {
+            new += 1
+        } else {
+            old += 1
+        }
+        assert_eq!(&account.sealed_identity[..], if secret == b"new" { b"new" } else { &b"sealed"[..] });
+        assert_eq!(&account.devices[0].state_slot[..], secret);
+    }
+    assert!(old > 0 && new > 0, "{old} {new}");
 }
 
 #[test]

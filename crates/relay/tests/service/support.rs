@@ -201,24 +201,51 @@ impl Client {
     }
 
     pub(crate) fn register_half(&mut self, relay: &mut Relay, invite: &str) -> Result<RegisterFinish, Error> {
-        let started = ClientRegistration::<Suite>::start(&mut OsRng, &self.password).unwrap();
-        let start = RegisterStart {
-            user: self.user.clone(),
-            request: bytes(&started.message.serialize()),
-            invite: Text::new(invite),
-        };
-        let Reply::Opaque(reply) = self.ask(relay, start)? else { panic!("another reply") };
-        let name = self.user.as_str().to_owned();
-        let parameters = ClientRegistrationFinishParameters::new(identifiers(&name), Some(&*KSF));
-        let response = RegistrationResponse::deserialize(&reply.response).unwrap();
-        let finished = started.state.finish(&mut OsRng, &self.password, response, parameters).unwrap();
+        let (user, invite) = (self.user.clone(), Text::new(invite));
+        let start = |request: &[u8]| RegisterStart { user, request: bytes(request), invite }.into();
+        let record = self.password_record(relay, start)?;
         Ok(RegisterFinish {
-            record: bytes(&finished.message.serialize()),
+            record: bytes(&record),
             ksf: KsfProfile::Router,
             identity_key: self.identity_key(),
             sealed_identity: bytes(b"sealed"),
             proof: sign(&self.identity, &signing::registration(&self.exporter, &self.user)),
         })
+    }
+
+    /// After a login: everything up to another password, under which this device's slot says so.
+    pub(crate) fn change_half(
+        &mut self,
+        relay: &mut Relay,
+        password: &str,
+        devices: &[DeviceId],
+    ) -> Result<ChangePasswordFinish, Error> {
+        self.password = password.into();
+        let record =
+            self.password_record(relay, |request| ChangePasswordStart { request: bytes(request) }.into())?;
+        let slots = devices
+            .iter()
+            .map(|device| DeviceSlot { device: *device, state_slot: bytes(password.as_bytes()) });
+        Ok(ChangePasswordFinish {
+            record: bytes(&record),
+            ksf: KsfProfile::Router,
+            sealed_identity: bytes(password.as_bytes()),
+            devices: List::new(slots.collect()).unwrap(),
+        })
+    }
+
+    fn password_record(
+        &mut self,
+        relay: &mut Relay,
+        start: impl FnOnce(&[u8]) -> Request,
+    ) -> Result<Vec<u8>, Error> {
+        let started = ClientRegistration::<Suite>::start(&mut OsRng, &self.password).unwrap();
+        let Reply::Opaque(reply) = self.ask(relay, start(&started.message.serialize()))? else { panic!() };
+        let name = self.user.as_str().to_owned();
+        let parameters = ClientRegistrationFinishParameters::new(identifiers(&name), Some(&*KSF));
+        let response = RegistrationResponse::deserialize(&reply.response).unwrap();
+        let finished = started.state.finish(&mut OsRng, &self.password, response, parameters).unwrap();
+        Ok(finished.message.serialize().to_vec())
     }
 
     pub(crate) fn login(&mut self, relay: &mut Relay) -> Result<Account, Error> {

@@ -273,11 +273,18 @@ impl GroupAtRelay {
 }
 
 pub(super) fn from(device: DeviceId, conversation: ConversationId, kind: EntryKind) -> Entry {
-    Entry { conversation, sender: Some(device), time: 5, age: 5, kind: Some(kind) }
+    Entry {
+        conversation,
+        sender: Some(device),
+        time: 5,
+        age: 5,
+        durability: Durability::Durable,
+        kind: Some(kind),
+    }
 }
 
 pub(super) fn by_relay(conversation: ConversationId, kind: EntryKind) -> Entry {
-    Entry { conversation, sender: None, time: 5, age: 5, kind: Some(kind) }
+    Entry { conversation, sender: None, time: 5, age: 5, durability: Durability::Durable, kind: Some(kind) }
 }
 
 pub(super) fn refusal(code: ErrorCode, detail: u64) -> Reply {
