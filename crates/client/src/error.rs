@@ -100,6 +100,9 @@ pub enum Error {
     /// An account that this one has never met.
     #[error("nothing is known of {0} yet; send a message first")]
     Stranger(UserName),
+    /// Messages are queued faster than they can be sent.
+    #[error("too many messages wait to be sent; queue this one when some of them have gone")]
+    TooManyQueued,
     /// The relay did not answer in time.
     #[error("the relay did not answer in time")]
     Timeout,
@@ -109,6 +112,11 @@ pub enum Error {
     /// The relay has another key than the one given.
     #[error("the relay's certificate is not trusted: {0}")]
     Untrusted(String),
+    /// It is not known whether the relay has taken a new password.
+    #[error(
+        "the relay has not confirmed the change: either the new password is valid now or still the old one; try them"
+    )]
+    Unsettled,
     /// No connection.
     #[error("the relay at {address} cannot be reached: {reason}")]
     Unreachable {
@@ -160,17 +168,23 @@ impl Error {
             | Self::Server(_)
             | Self::ServerName(_)
             | Self::ToOneself(_)
+            | Self::TooManyQueued
             | Self::UserName(_) => ErrorKind::Invalid,
             Self::AuthFailed => ErrorKind::AuthFailed,
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Untrusted(_) => ErrorKind::Unreachable,
             Self::Refused { .. } | Self::Postponed(_) | Self::Replaced | Self::Revoked => ErrorKind::Refused,
             Self::NoDevice(_) | Self::Stranger(_) | Self::UnknownUser(_) => ErrorKind::UnknownUser,
-            Self::Timeout | Self::Unconfirmed => ErrorKind::Timeout,
+            Self::Timeout | Self::Unconfirmed | Self::Unsettled => ErrorKind::Timeout,
             Self::State { .. } | Self::StateKey(_) | Self::StateLocked(_) => ErrorKind::State,
             Self::Engine(EngineError::Journal(_) | EngineError::Unreadable(_)) => ErrorKind::State,
             Self::Engine(_) | Self::Protocol => ErrorKind::Other,
         }
+    }
+
+    /// Whether it may be over after a while, of itself or when somebody has seen to the relay.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_of_the_link() || matches!(self, Self::Protocol | Self::Refused { .. } | Self::Untrusted(_))
     }
 
     /// Whether a new connection may help.

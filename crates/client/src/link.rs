@@ -9,6 +9,7 @@ mod tests;
 mod trust;
 
 use crate::error::Error;
+use crate::session::Options;
 use qpc_proto::address::{DEFAULT_PORT, RelayAddress, split_host_port};
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::Fingerprint;
@@ -124,7 +125,7 @@ impl Link {
     /// Connects and says hello; all of it, the search for the address included, within `patience`.
     pub(crate) async fn open(
         relay: &RelayEndpoint,
-        software: &str,
+        options: &Options,
         patience: Duration,
     ) -> Result<Self, Error> {
         let deadline = Instant::now() + patience;
@@ -134,7 +135,7 @@ impl Link {
             .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
             .map_err(unresolved)?;
         addresses.truncate(MAX_ADDRESSES);
-        match timeout_at(deadline, Self::open_any(addresses, relay, software)).await {
+        match timeout_at(deadline, Self::open_any(addresses, relay, options)).await {
             Some(opened) => opened,
             None => Err(relay.unreachable("it does not answer")),
         }
@@ -145,16 +146,16 @@ impl Link {
     async fn open_any(
         addresses: Vec<SocketAddr>,
         relay: &RelayEndpoint,
-        software: &str,
+        options: &Options,
     ) -> Result<Self, Error> {
-        let config = client_config(&relay.verifier)?;
+        let config = client_config(&relay.verifier, options.keep_alive)?;
         let mut last = relay.unreachable("it has no address");
         let mut attempts = Vec::new();
         let mut addresses = addresses.into_iter();
         loop {
             let wait = match addresses.next() {
                 Some(address) => {
-                    attempts.push(Box::pin(Self::open_at(address, relay, config.clone(), software)));
+                    attempts.push(Box::pin(Self::open_at(address, relay, config.clone(), &options.software)));
                     STAGGER
                 }
                 None if attempts.is_empty() => return Err(last),
@@ -458,7 +459,7 @@ fn empty_hello() -> HelloReply {
 }
 
 /// All bounds of QUIC, small enough for a router.
-fn client_config(verifier: &Arc<Verifier>) -> Result<ClientConfig, Error> {
+fn client_config(verifier: &Arc<Verifier>, keep_alive: Duration) -> Result<ClientConfig, Error> {
     let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|_| Error::Protocol)?
@@ -482,7 +483,7 @@ fn client_config(verifier: &Arc<Verifier>) -> Result<ClientConfig, Error> {
         .congestion_controller_factory(Arc::new(NewRenoConfig::default()))
         // Each probe for larger packets costs as much as a message, and a whole conversation is a few packets.
         .mtu_discovery_config(None)
-        .keep_alive_interval(Some(Duration::from_secs(25)))
+        .keep_alive_interval(Some(keep_alive))
         .max_idle_timeout(Some(VarInt::from_u32(120_000).into()));
     let mut config = ClientConfig::new(Arc::new(quic));
     config.transport_config(Arc::new(transport));

@@ -54,7 +54,8 @@ impl StateDir {
         Self { path: root.join(relay).join(user) }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    #[cfg(test)]
+    fn path(&self) -> &Path {
         &self.path
     }
 
@@ -84,6 +85,14 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.unusable(error)),
         }
+    }
+
+    /// The state key, from the slot of the key file.
+    pub(crate) fn unattended_key(&self) -> Result<StateKey, Error> {
+        let missing = || Error::StateKey(self.path.clone());
+        let slots = self.slots()?.ok_or_else(missing)?;
+        let key = self.key_file()?.ok_or_else(missing)?;
+        key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)
     }
 
     pub(crate) fn make_key_file(&self) -> Result<SlotKey, Error> {

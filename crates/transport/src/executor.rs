@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::os::fd::AsFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,17 +21,20 @@ pub type Descriptor = Arc<dyn AsFd + Send + Sync>;
 /// Runs a future on this thread until it is done.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
     loop {
-        // A future may call this function itself.
-        let outer = WAITING.take();
-        let polled = future.as_mut().poll(&mut context);
-        let waiting = WAITING.replace(outer);
-        match polled {
-            Poll::Ready(output) => return output,
-            Poll::Pending => waiting.wait(),
+        match poll_once(future.as_mut()) {
+            (Poll::Ready(output), _) => return output,
+            (Poll::Pending, waiting) => waiting.wait(),
         }
     }
+}
+
+/// Polls a future, and says what it waits for.
+pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> (Poll<F::Output>, Waiting) {
+    // A future may block on another one.
+    let outer = WAITING.take();
+    let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+    (polled, WAITING.replace(outer))
 }
 
 /// Has the future that is being polled be polled again once something can be done with a descriptor.
@@ -119,9 +122,9 @@ thread_local! {
 
 /// What the future that is being polled waits for.
 #[derive(Default)]
-struct Waiting {
-    descriptors: Vec<(Descriptor, PollFlags)>,
-    until: Option<Instant>,
+pub(crate) struct Waiting {
+    pub(crate) descriptors: Vec<(Descriptor, PollFlags)>,
+    pub(crate) until: Option<Instant>,
 }
 
 impl Waiting {

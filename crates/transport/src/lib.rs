@@ -6,5 +6,6 @@
 pub mod connection;
 pub mod driver;
 pub mod executor;
+pub mod reactor;
 mod socket;
 pub mod tls;

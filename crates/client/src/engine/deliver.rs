@@ -8,7 +8,7 @@ use openmls::framing::errors::MessageDecryptionError;
 use openmls::group::{JoinBuilder, MlsGroup, ProcessMessageError, ProcessedWelcome, ValidationError};
 use openmls::prelude::{MlsMessageBodyIn, OpenMlsProvider as _, ProcessedMessageContent, ProtocolMessage};
 use qpc_journal::{Journal, Storage};
-use qpc_proto::envelope::Envelope;
+use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, PublicKey, UserName};
 use qpc_proto::message::{
     CommitEntry, DeviceCertificate, DevicesEntry, Entry, EntryKind, MessageEntry, WelcomeEntry,
@@ -18,7 +18,7 @@ use qpc_proto::wire::{List, Message};
 use super::Engine;
 use super::error::EngineError;
 use super::groups::{joined, leave_out, parse};
-use super::records::{INBOX, InboxRow};
+use super::records::{INBOX, InboxRow, MAX_RECEIPTS};
 use super::roster::{self, Changes, Leaf, Policy, Refusal};
 use super::state::Draft;
 use crate::mls::{Provider, config, device_id};
@@ -221,8 +221,21 @@ impl<S: Storage> Engine<S> {
             step.undecryptable(entry, Reason::Unknown);
             return Ok(());
         };
-        if self.state.has_seen(&envelope.id) {
+        let own = sender.user == self.account.user;
+        let is_receipt = envelope.kind == Kind::Receipt;
+        // What another device of this account has stored is nobody's news here.
+        if self.state.has_seen(&envelope.id) || (own && is_receipt) {
             return Ok(());
+        }
+        // A receipt gets none, or two devices would never stop; and in a larger group each message would bring as many as
+        // it has members, to each of them.
+        let direct = self.state.conversations.get(&id).is_some_and(|row| row.peer.is_some());
+        if envelope.receipt && direct && !own && !is_receipt {
+            let row = step.draft.conversation(&self.state, id);
+            let mut receipts = std::mem::take(&mut row.receipts).into_vec();
+            receipts.push(envelope.id);
+            receipts.truncate(MAX_RECEIPTS);
+            row.receipts = List::new(receipts).unwrap_or_default();
         }
         let row = InboxRow {
             conversation: id,
@@ -233,6 +246,7 @@ impl<S: Storage> Engine<S> {
             sender_time: envelope.time,
             kind: envelope.kind.into(),
             body: envelope.body,
+            durability: entry.durability.into(),
         };
         step.draft.batch.push(&[INBOX], row.encode());
         step.draft.see(envelope.id);
@@ -422,7 +436,7 @@ impl<S: Storage> Engine<S> {
         let row = step.draft.conversation(&self.state, id);
         (row.joined, row.join, row.restore, row.report) = (false, false, false, 0);
         row.left_out = false;
-        row.revoked = List::default();
+        (row.revoked, row.receipts) = (List::default(), List::default());
         step.events.push(Event::Removed { conversation: id });
         Ok(())
     }

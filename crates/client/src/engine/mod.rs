@@ -31,7 +31,9 @@ use openmls::prelude::OpenMlsProvider as _;
 use qpc_journal::{Batch, Journal, Stats, Storage};
 use qpc_proto::envelope::Kind;
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, PublicKey, UserName};
-use qpc_proto::message::{Conversation, DeviceCertificate, OpenSession, Request, Session, Signature};
+use qpc_proto::message::{
+    Conversation, DeviceCertificate, Durability, OpenSession, Request, Session, Signature,
+};
 use qpc_proto::signing::Exporter;
 use qpc_proto::wire::Message;
 
@@ -104,6 +106,8 @@ pub enum Want {
         /// The epoch the commit was made in.
         epoch: u64,
     },
+    /// Call [`Engine::send_receipt`].
+    Receipt(ConversationId),
     /// Call [`Engine::restore`].
     Restore(ConversationId),
     /// Call [`Engine::retry_message`] with this number.
@@ -159,6 +163,8 @@ pub struct InboxMessage {
     pub kind: Kind,
     /// What was written.
     pub body: Vec<u8>,
+    /// Whether the relay would have kept it through a power cut.
+    pub durability: Durability,
 }
 
 impl<S: Storage> Rows for Journal<S> {
@@ -278,6 +284,8 @@ impl<S: Storage> Engine<S> {
                 wants.push(Want::Join(*id));
             } else if !row.revoked.is_empty() && row.joined {
                 wants.push(Want::RemoveDevices(*id));
+            } else if !row.receipts.is_empty() && row.joined {
+                wants.push(Want::Receipt(*id));
             }
         }
         for (number, waiting) in &state.outbox {
@@ -404,6 +412,7 @@ impl<S: Storage> Engine<S> {
                     sender_time: row.sender_time,
                     kind: row.kind.into(),
                     body: row.body.into_vec(),
+                    durability: row.durability.into(),
                 })
             })
             .collect()

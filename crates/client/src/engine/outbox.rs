@@ -174,6 +174,27 @@ impl<S: Storage> Engine<S> {
         self.encrypt(draft, id, envelope)
     }
 
+    /// Tells a conversation, in one message with this id and time, what was stored of those that asked for it.
+    pub fn send_receipt(
+        &mut self,
+        id: ConversationId,
+        message: MessageId,
+        time: u64,
+    ) -> Result<Outgoing, EngineError> {
+        let stored = &self.conversation_row(&id)?.receipts;
+        let envelope = Envelope::receipt(message, time, stored).ok_or(EngineError::TooLarge)?;
+        let mut draft = self.state.draft();
+        draft.conversation(&self.state, id).receipts = List::default();
+        self.encrypt(draft, id, &envelope)
+    }
+
+    /// Tells nobody what was stored of those that asked for it.
+    pub fn withhold_receipt(&mut self, id: ConversationId) -> Result<(), EngineError> {
+        let mut draft = self.state.draft();
+        draft.conversation(&self.state, id).receipts = List::default();
+        self.commit(draft)
+    }
+
     /// Encrypts a message anew that was refused for its epoch. It gets another number.
     pub fn retry_message(&mut self, number: u64) -> Result<Outgoing, EngineError> {
         let row = self.outbox_row(number)?.ok_or(EngineError::NotWaiting(number))?;

@@ -76,6 +76,8 @@ message! {
         9 blocked: Option<UserName>,
         /// The relay does not count this device in, though it has the group.
         10 left_out: bool,
+        /// Messages stored here whose sender asked to be told, and was not yet.
+        11 receipts: List<MessageId, MAX_RECEIPTS>,
     }
 
     /// A request that changes state and waits for its answer.
@@ -147,6 +149,8 @@ message! {
         7 kind: u32,
         /// What was written.
         8 body: Blob<MAX_BODY>,
+        /// [`qpc_proto::message::Durability`] at the relay, as a number.
+        9 durability: u32,
     }
 }
 
@@ -181,6 +185,9 @@ pub(super) const CONTACT: u8 = b'c';
 pub(super) const CONVERSATION: u8 = b'v';
 pub(super) const OUTBOX: u8 = b'o';
 pub(super) const KEY_PACKAGES: u8 = b'p';
+
+/// Receipts of one conversation that wait to be sent. What comes beyond is stored, and nobody is told.
+pub(super) const MAX_RECEIPTS: usize = 64;
 
 /// Bytes of what openmls writes when a device creates or joins a group of full size.
 const MAX_WRITES: usize = 4 * 1024 * 1024;

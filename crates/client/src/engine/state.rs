@@ -265,6 +265,7 @@ fn new_conversation() -> ConversationRow {
         revoked: Default::default(),
         blocked: None,
         left_out: false,
+        receipts: Default::default(),
     }
 }
 

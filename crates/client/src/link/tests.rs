@@ -2,7 +2,7 @@
 
 use super::*;
 use qpc_proto::id::ConversationId;
-use qpc_proto::message::{Accepted, Entry, ListDevices, Notice, SendMessage, SubmitCommit, Tree};
+use qpc_proto::message::{Accepted, Durability, Entry, ListDevices, Notice, SendMessage, SubmitCommit, Tree};
 use qpc_proto::wire::{Blob, put_bytes};
 use qpc_transport::executor::block_on;
 use quinn_proto::crypto::rustls::QuicServerConfig;
@@ -38,7 +38,8 @@ fn an_address_that_leads_nowhere_does_not_use_up_the_time() {
         let (waiting, relay) = server(64 * 1024);
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let addresses = vec![silent.local_addr().unwrap(), waiting.local_addr().unwrap()];
-        let opened = timeout(Duration::from_secs(10), Link::open_any(addresses, &relay, "test"));
+        let options = options();
+        let opened = timeout(Duration::from_secs(10), Link::open_any(addresses, &relay, &options));
         let (opened, _relay) = both(opened, accept(waiting)).await;
         assert!(opened.unwrap().is_ok());
     });
@@ -192,7 +193,7 @@ fn a_relay_that_refuses_or_is_another_one_says_so() {
             let fingerprint = other.unwrap_or(Fingerprint([1; 32]));
             let wrong = RelayAddress { host: "127.0.0.1".into(), port, fingerprint }.into();
             let (opened, _) =
-                both(Link::open(&wrong, "test", Duration::from_secs(10)), waiting.established()).await;
+                both(Link::open(&wrong, &options(), Duration::from_secs(10)), waiting.established()).await;
             assert!(matches!(opened, Err(Error::Untrusted(_))));
         }
     });
@@ -284,10 +285,15 @@ impl Relay {
     }
 }
 
+fn options() -> Options {
+    Options::from_environment()
+}
+
 /// A link and the other end of it, whose control stream takes `window` bytes that are not read.
 async fn connected(window: u32) -> (Link, Relay) {
     let (waiting, relay) = server(window);
-    let opened = Link::open(&relay, "test", Duration::from_secs(10));
+    let options = options();
+    let opened = Link::open(&relay, &options, Duration::from_secs(10));
     let (link, relay) = both(opened, accept(waiting)).await;
     (link.unwrap(), relay)
 }

@@ -1,19 +1,20 @@
 //! Making an account, and logging in: with the password, or with a key file.
 
-use super::Client;
+use super::{Client, Options};
 use crate::auth::{ExportKey, IDENTITY, LoggingIn, Password, Registering, STATE_KEY, random};
 use crate::engine::EngineError;
 use crate::error::Error;
-use crate::link::Link;
+use crate::link::{Link, RelayEndpoint};
 use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy, device_id};
 use crate::state::{Engine, Slots, StateDir, StateKey, open_slot};
 use qpc_proto::id::{DeviceId, UserName};
 use qpc_proto::limits::{MAX_LABEL, MAX_SEALED};
 use qpc_proto::message::{
-    Account, EnrolDevice, LoginFinish, LoginStart, RegisterFinish, RegisterStart, Reply, Request,
+    Account, ChangePasswordFinish, ChangePasswordStart, DeviceSlot, EnrolDevice, ErrorCode, LoginFinish,
+    LoginStart, RegisterFinish, RegisterStart, Reply, Request,
 };
 use qpc_proto::signing;
-use qpc_proto::wire::{Blob, Text};
+use qpc_proto::wire::{Blob, List, Text};
 use std::sync::Arc;
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -70,14 +71,86 @@ impl Client {
     /// [`Options::keep_key`]: super::Options::keep_key
     pub async fn login_with_key_file(&mut self, user: &UserName) -> Result<(), Error> {
         let dir = self.state_dir(user);
-        let missing = || Error::StateKey(dir.path().to_owned());
-        let slots = dir.slots()?.ok_or_else(missing)?;
-        let key = dir.key_file()?.ok_or_else(missing)?;
-        let key = key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)?;
+        let key = dir.unattended_key()?;
         *self = self.newcomer().await?;
         self.engine = Some(dir.open(&key)?);
         let session = self.open_session().await;
         self.settle(session).await
+    }
+
+    /// The device whose key file is here, without a connection yet: it is made when it is needed, again and again if
+    /// there is none to be had.
+    pub fn open(relay: RelayEndpoint, options: Options, user: &UserName) -> Result<Self, Error> {
+        let mut client = Self::with(relay, options, None);
+        let dir = client.state_dir(user);
+        client.engine = Some(dir.open(&dir.unattended_key()?)?);
+        Ok(client)
+    }
+
+    /// Replaces the account's password. The devices stay logged in, and each can log in with the new one. If the relay's
+    /// answer is lost, the one or the other is the password: [`Error::Unsettled`].
+    pub async fn change_password(&mut self, old: &Password, new: &Password) -> Result<(), Error> {
+        let user = self.account().ok_or(Error::NotLoggedIn)?.user.clone();
+        // A connection that speaks for the account; one with a device's session may not do this.
+        let link = Link::open(&self.relay, &self.options, self.options.patience).await?;
+        let mut other = Self::with(self.relay.clone(), self.options.clone(), Some(link));
+        let slots = other.replace_password(&user, old, new).await;
+        other.disconnect().await;
+        // The relay has the slot too; this one is for when it should lose it.
+        if let Some(slots) = slots?
+            && let Err(error) = self.state_dir(&user).write_slots(&slots)
+        {
+            log::warn!("the password is changed, but {error}");
+        }
+        Ok(())
+    }
+
+    /// What the folder is to say of its state from now on.
+    async fn replace_password(
+        &mut self,
+        user: &UserName,
+        old: &Password,
+        new: &Password,
+    ) -> Result<Option<Slots>, Error> {
+        let (account, old, identity) = self.authenticate(user, old).await?;
+        let (registering, request) = Registering::start(new)?;
+        let Reply::Opaque(reply) = self.ask(ChangePasswordStart { request }.into()).await? else {
+            return Err(Error::Protocol);
+        };
+        let ksf = self.options.ksf;
+        let (record, new) = registering.finish(user, new, &reply.response, ksf)?;
+        let (from, to) = (old.key(STATE_KEY)?, new.key(STATE_KEY)?);
+        let rewrap = |device: &DeviceId, slot: &[u8]| {
+            from.open(device.as_ref(), slot).map(|key| to.seal(device.as_ref(), &key)).transpose()
+        };
+        let mut local = self.state_dir(user).slots()?;
+        let mut devices = Vec::new();
+        for DeviceSlot { device, state_slot } in account.devices.iter() {
+            let mut rewrapped = rewrap(device, state_slot)?;
+            if let Some(local) = local.as_mut().filter(|local| local.device == *device) {
+                rewrapped = match rewrapped {
+                    None => rewrap(device, &local.password)?,
+                    some => some,
+                };
+                local.password = rewrapped.clone().unwrap_or_default();
+            }
+            // One that the old password does not open either stays as it is.
+            let state_slot = rewrapped.unwrap_or_else(|| state_slot.clone());
+            devices.push(DeviceSlot { device: *device, state_slot });
+        }
+        let finish = ChangePasswordFinish {
+            record,
+            ksf,
+            sealed_identity: new.key(IDENTITY)?.seal(user.as_str().as_bytes(), identity.as_bytes())?,
+            devices: List::new(devices).map_err(|_| Error::Protocol)?,
+        };
+        match self.ask(finish.into()).await {
+            Ok(Reply::Done(_)) => Ok(local.filter(|local| !local.password.is_empty())),
+            Err(Error::Refused { code: ErrorCode::StorageFailed, .. }) => Err(Error::Unsettled),
+            Err(error) if error.is_of_the_link() => Err(Error::Unsettled),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::Protocol),
+        }
     }
 
     /// A client like this one that speaks for nobody, over a connection that is nobody's.
@@ -85,9 +158,9 @@ impl Client {
         let nobodys = self.engine.is_none();
         let link = match self.link.take_if(|link| nobodys && !link.is_closed()) {
             Some(link) => link,
-            None => Link::open(&self.relay, &self.options.software, self.options.patience).await?,
+            None => Link::open(&self.relay, &self.options, self.options.patience).await?,
         };
-        Ok(Self::with(self.relay.clone(), self.options.clone(), link))
+        Ok(Self::with(self.relay.clone(), self.options.clone(), Some(link)))
     }
 
     async fn make_account(

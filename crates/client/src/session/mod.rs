@@ -1,23 +1,26 @@
 //! The client as a program uses it: registering and logging in (`login`), sending (`send`), receiving and coming back
 //! after the connection or the relay was gone (`sync`).
 
+mod follow;
 mod login;
 mod send;
 mod sync;
 
-use crate::engine::{Account as Me, Contact, Event};
+use crate::engine::{Account as Me, Answered, Contact, Event};
 use crate::error::Error;
 use crate::link::{Link, RelayEndpoint, refused};
 use crate::safety::safety_number;
 use crate::state::Engine;
-use qpc_proto::id::{MessageId, UserName};
+use follow::Following;
+use qpc_proto::id::{DeviceId, MessageId, UserName};
 use qpc_proto::message::{Devices, ErrorCode, HelloReply, KsfProfile, ListDevices, Reply, Request, Stored};
 use qpc_transport::executor::{sleep, timeout, timeout_at};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use send::Sent;
+pub use follow::{Interrupt, Update};
+pub use send::{Sent, envelope};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -34,6 +37,11 @@ pub struct Options {
     pub software: String,
     /// How long to wait for the relay before giving up.
     pub patience: Duration,
+    /// How often a silent connection is kept from being forgotten by the routers on its way; less than a minute and a
+    /// half, or the relay forgets it too.
+    pub keep_alive: Duration,
+    /// Tell senders who ask for it that their messages were stored.
+    pub receipts: bool,
 }
 
 impl Options {
@@ -55,6 +63,8 @@ impl Options {
             label: String::new(),
             software: concat!("qpc-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             patience: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(25),
+            receipts: true,
         }
     }
 }
@@ -73,9 +83,11 @@ pub struct Client {
     credit: u32,
     /// The delivery up to which the queue reached when the session was opened.
     backlog: u64,
-    events: Vec<Event>,
-    /// What became of messages sent.
-    outcomes: HashMap<MessageId, Result<Stored, Error>>,
+    /// The newest things that happened; who never asks for them does not collect them.
+    events: VecDeque<Event>,
+    /// What became of the messages that somebody waits for.
+    outcomes: HashMap<MessageId, Option<Result<Stored, Error>>>,
+    following: Following,
     /// Why the relay does not take messages now.
     postponed: Option<qpc_proto::message::Error>,
     started: Instant,
@@ -85,8 +97,8 @@ pub struct Client {
 impl Client {
     /// Connects to a relay and asks it how it is.
     pub async fn connect(relay: RelayEndpoint, options: Options) -> Result<Self, Error> {
-        let link = Link::open(&relay, &options.software, options.patience).await?;
-        Ok(Self::with(relay, options, link))
+        let link = Link::open(&relay, &options, options.patience).await?;
+        Ok(Self::with(relay, options, Some(link)))
     }
 
     /// Whether this client speaks for a device.
@@ -106,7 +118,7 @@ impl Client {
 
     /// What else has happened since the last call.
     pub fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        std::mem::take(&mut self.events).into()
     }
 
     /// The account's devices.
@@ -139,8 +151,22 @@ impl Client {
         Ok(self.engine()?.accept_identity(user)?)
     }
 
+    /// Removes a device from the account. It reads nothing of what is sent from then on.
+    pub async fn revoke(&mut self, device: DeviceId) -> Result<(), Error> {
+        let deadline = Instant::now() + self.options.patience;
+        self.ensure_session(deadline).await?;
+        let outgoing = self.engine()?.revoke_device(device)?;
+        match self.submit(outgoing, deadline).await? {
+            Answered::Refused { error, .. } => Err(refused(error)),
+            Answered::Later { .. } => Err(Error::Timeout),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells the relay what was received, and closes the connection.
     pub async fn disconnect(mut self) {
+        // What goes wrong here nobody can be told any more; the messages come again.
+        let _ = self.put_inbox_back();
         let Some(link) = &self.link else { return };
         if !link.is_closed() && self.engine.is_some() {
             let deadline = Instant::now() + Duration::from_millis(500);
@@ -201,18 +227,19 @@ impl Client {
     }
 
     /// A client that speaks for nobody yet.
-    fn with(relay: RelayEndpoint, options: Options, link: Link) -> Self {
+    fn with(relay: RelayEndpoint, options: Options, link: Option<Link>) -> Self {
         Self {
             relay,
             options,
-            link: Some(link),
+            link,
             engine: None,
             ended: None,
             synchronised: false,
             credit: 0,
             backlog: 0,
-            events: Vec::new(),
+            events: VecDeque::new(),
             outcomes: HashMap::new(),
+            following: Following::default(),
             postponed: None,
             started: Instant::now(),
             maintained: None,

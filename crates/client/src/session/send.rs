@@ -9,7 +9,7 @@ use crate::link::{refused, wall_clock};
 use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::limits::MAX_BODY;
-use qpc_proto::message::{Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request};
+use qpc_proto::message::{Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request, Stored};
 use qpc_proto::wire::Blob;
 use std::time::{Duration, Instant};
 
@@ -26,24 +26,56 @@ pub struct Sent {
     pub refused: Vec<DeviceId>,
 }
 
+impl Sent {
+    pub(super) fn new(
+        id: MessageId,
+        recipient: &UserName,
+        outcome: Result<Stored, Error>,
+    ) -> Result<Self, Error> {
+        let Stored { durability, devices, refused, .. } = outcome?;
+        if devices == 0 {
+            // The last one went while the message was on its way.
+            return Err(Error::NoDevice(recipient.clone()));
+        }
+        Ok(Self { id, durability, devices, refused: refused.into_vec() })
+    }
+}
+
 impl Client {
     /// Sends a message to all devices of a user, and to this account's other devices. When this returns, the relay has
     /// it. After an error of the connection it is not known whether the relay got it; it stays queued here and
     /// goes out, once, with the next connection.
     pub async fn send(&mut self, recipient: &UserName, kind: Kind, body: &[u8]) -> Result<Sent, Error> {
-        let me = self.account().ok_or(Error::NotLoggedIn)?;
-        if me.user == *recipient {
-            return Err(Error::ToOneself(recipient.clone()));
-        }
-        let body: Blob<MAX_BODY> =
-            Blob::new(body.to_vec()).map_err(|body| Error::MessageTooLong(body.len()))?;
-        let envelope = Envelope::new(MessageId(random()?), wall_clock(), kind, body);
+        self.send_envelope(recipient, &envelope(kind, body, false)?).await
+    }
+
+    /// As [`Client::send`], with an [`envelope`] made before.
+    pub async fn send_envelope(&mut self, recipient: &UserName, envelope: &Envelope) -> Result<Sent, Error> {
+        self.check_recipient(recipient)?;
         let deadline = Instant::now() + self.options.patience;
         let conversation = self.conversation(recipient, deadline).await?;
-        // What became of messages of earlier calls, which have ended without an answer.
-        self.outcomes.clear();
-        let outgoing = self.engine()?.send(conversation, &envelope)?;
-        let mut submitted = self.submit(outgoing, deadline).await;
+        let outgoing = self.engine()?.send(conversation, envelope)?;
+        self.outcomes.insert(envelope.id, None);
+        let outcome = self.outcome(outgoing, &envelope.id, deadline).await;
+        self.outcomes.remove(&envelope.id);
+        Sent::new(envelope.id, recipient, outcome)
+    }
+
+    pub(super) fn check_recipient(&self, recipient: &UserName) -> Result<(), Error> {
+        match self.account().ok_or(Error::NotLoggedIn)?.user == *recipient {
+            true => Err(Error::ToOneself(recipient.clone())),
+            false => Ok(()),
+        }
+    }
+
+    /// What becomes of a message.
+    async fn outcome(
+        &mut self,
+        outgoing: Outgoing,
+        id: &MessageId,
+        deadline: Instant,
+    ) -> Result<Stored, Error> {
+        let mut submitted = self.submit(outgoing, deadline).await.map(drop);
         loop {
             match std::mem::replace(&mut submitted, Ok(())) {
                 // It is in the outbox, and goes out again, with the same number, over the next connection.
@@ -53,18 +85,8 @@ impl Client {
                 }
                 other => other?,
             }
-            if let Some(outcome) = self.outcomes.remove(&envelope.id) {
-                let stored = outcome?;
-                if stored.devices == 0 {
-                    // The last one went while the message was on its way.
-                    return Err(Error::NoDevice(recipient.clone()));
-                }
-                return Ok(Sent {
-                    id: envelope.id,
-                    durability: stored.durability,
-                    devices: stored.devices,
-                    refused: stored.refused.into_vec(),
-                });
+            if let Some(outcome) = self.outcomes.get_mut(id).and_then(Option::take) {
+                return outcome;
             }
             if let Some(error) = self.postponed.take() {
                 return Err(Error::Postponed(error.reason.to_string()));
@@ -72,21 +94,25 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(Error::Unconfirmed);
             }
-            submitted = self.settle_epoch(&envelope.id, deadline).await;
+            submitted = self.settle_epoch(id, deadline).await;
         }
     }
 
     /// Lets the group get to where a message that came too late can be sent again.
     async fn settle_epoch(&mut self, id: &MessageId, deadline: Instant) -> Result<(), Error> {
         self.work(deadline).await?;
-        if !self.outcomes.contains_key(id) {
+        if self.outcomes.get(id).is_none_or(Option::is_none) {
             self.wait(deadline.min(Instant::now() + STEP)).await?;
         }
         Ok(())
     }
 
     /// The conversation with a user, joined and ready to send in.
-    async fn conversation(&mut self, peer: &UserName, deadline: Instant) -> Result<ConversationId, Error> {
+    pub(super) async fn conversation(
+        &mut self,
+        peer: &UserName,
+        deadline: Instant,
+    ) -> Result<ConversationId, Error> {
         loop {
             self.catch_up(deadline).await?;
             let joined = self.engine()?.direct(peer).filter(|state| state.joined);
@@ -142,35 +168,47 @@ impl Client {
             packages.push((user, found));
         }
         let outgoing = self.engine()?.create_group(id, &packages)?;
-        self.submit(outgoing, deadline).await
+        self.submit(outgoing, deadline).await.map(drop)
     }
 
     /// Sends a numbered request and hands its answer to the engine.
-    pub(super) async fn submit(&mut self, outgoing: Outgoing, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn submit(&mut self, outgoing: Outgoing, deadline: Instant) -> Result<Answered, Error> {
         let Outgoing { number, request } = outgoing;
         loop {
             let reply = self.exchange(number, &request).await?;
             let answered = self.engine()?.answered(number, &reply)?;
-            match answered {
-                Answered::MessageStored { id, stored } => drop(self.outcomes.insert(id, Ok(stored))),
+            match &answered {
+                Answered::MessageStored { id, stored } => self.tell_outcome(id, Ok(stored.clone())),
                 Answered::Refused { message: Some(id), error } => {
-                    self.outcomes.insert(id, Err(refused(error)));
+                    self.tell_outcome(id, Err(refused(error.clone())));
                 }
                 Answered::Later { seconds, .. } => {
-                    let pause = Duration::from_secs(seconds.clamp(1, 30));
+                    let pause = Duration::from_secs((*seconds).clamp(1, 30));
                     if Instant::now() + pause >= deadline {
                         // It stays in the outbox; who waits for it learns why it has not gone out.
                         if let (Reply::Error(error), Request::SendMessage(_)) = (reply, &request) {
                             self.postponed = Some(error);
                         }
-                        return Ok(());
+                        return Ok(answered);
                     }
                     self.pause(pause).await;
                     continue;
                 }
                 _ => {}
             }
-            return Ok(());
+            return Ok(answered);
         }
     }
+
+    fn tell_outcome(&mut self, id: &MessageId, outcome: Result<Stored, Error>) {
+        if let Some(waiting) = self.outcomes.get_mut(id) {
+            *waiting = Some(outcome);
+        }
+    }
+}
+
+/// A message with an id of its own; with `receipt` the recipient's devices are asked to say that they have stored it.
+pub fn envelope(kind: Kind, body: &[u8], receipt: bool) -> Result<Envelope, Error> {
+    let body: Blob<MAX_BODY> = Blob::new(body.to_vec()).map_err(|body| Error::MessageTooLong(body.len()))?;
+    Ok(Envelope { receipt, ..Envelope::new(MessageId(random()?), wall_clock(), kind, body) })
 }

@@ -4,11 +4,11 @@ use super::{Client, Ended};
 use crate::auth::random;
 use crate::engine::{EngineError, Event, InboxMessage, Want};
 use crate::error::Error;
-use crate::link::{Link, Push, refused};
-use qpc_proto::id::ConversationId;
+use crate::link::{Link, Push, refused, wall_clock};
+use qpc_proto::id::{ConversationId, MessageId};
 use qpc_proto::message::{
-    Ack, Conversation, Credit, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations, NoticeKind,
-    Reply, ReportCommit, Request,
+    Ack, Conversation, Credit, Durability, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations,
+    NoticeKind, Reply, ReportCommit, Request,
 };
 use qpc_transport::executor::{sleep, timeout, timeout_at};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ impl Client {
     /// The messages that are there, or else come in time; empty if none does. [`Client::confirm`] them: they come
     /// again until then. A relay that is gone meanwhile is waited for.
     pub async fn receive(&mut self, patience: Duration) -> Result<Vec<InboxMessage>, Error> {
+        self.put_inbox_back()?;
         let deadline = Instant::now() + patience.max(GRACE);
         loop {
             match self.catch_up(deadline).await {
@@ -99,27 +100,11 @@ impl Client {
 
     /// A connection with a session, made anew if it has to be; again and again until the deadline.
     pub(super) async fn ensure_session(&mut self, deadline: Instant) -> Result<(), Error> {
-        if self.engine.is_none() {
-            return Err(Error::NotLoggedIn);
-        }
-        if let Some(ended) = self.ended {
-            return Err(ended.into());
-        }
-        if let Some(link) = &mut self.link {
-            if self.synchronised && !link.is_closed() {
-                return Ok(());
-            }
-            // Also where a call was dropped before it was done.
-            link.abandon();
-            match link.last_notice().await {
-                Some(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
-                Some(NoticeKind::Revoked) => return Err(self.end(Ended::Revoked)),
-                _ => {}
-            }
+        if self.has_session().await? {
+            return Ok(());
         }
         let mut pause = FIRST_PAUSE;
         loop {
-            self.link = None;
             let Err(error) = self.reconnect(deadline).await else { return Ok(()) };
             if !error.is_of_the_link() || Instant::now() + pause >= deadline {
                 return Err(error);
@@ -130,9 +115,33 @@ impl Client {
         }
     }
 
-    async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
+    /// Whether there is a connection with a session. An error if there must not be another one.
+    pub(super) async fn has_session(&mut self) -> Result<bool, Error> {
+        if self.engine.is_none() {
+            return Err(Error::NotLoggedIn);
+        }
+        if let Some(ended) = self.ended {
+            return Err(ended.into());
+        }
+        if let Some(link) = &mut self.link {
+            if self.synchronised && !link.is_closed() {
+                return Ok(true);
+            }
+            // Also where a call was dropped before it was done.
+            link.abandon();
+            match link.last_notice().await {
+                Some(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
+                Some(NoticeKind::Revoked) => return Err(self.end(Ended::Revoked)),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.link = None;
         let patience = deadline.saturating_duration_since(Instant::now()).clamp(GRACE, self.options.patience);
-        self.link = Some(Link::open(&self.relay, &self.options.software, patience).await?);
+        self.link = Some(Link::open(&self.relay, &self.options, patience).await?);
         match self.open_session().await {
             // The device is not the account's any more, or the relay lost it with a restored backup.
             Err(Error::AuthFailed) => Err(self.end(Ended::Revoked)),
@@ -210,12 +219,19 @@ impl Client {
                 }
                 None
             }
+            Want::Receipt(id) if self.options.receipts => {
+                Some(self.engine()?.send_receipt(id, MessageId(random()?), wall_clock())?)
+            }
+            Want::Receipt(id) => {
+                self.engine()?.withhold_receipt(id)?;
+                None
+            }
             Want::Restore(id) => Some(self.engine()?.restore(id)?),
             Want::Retry(number) => Some(self.engine()?.retry_message(number)?),
             Want::UploadKeyPackages => Some(self.engine()?.upload_key_packages()?),
         };
         match outgoing {
-            Some(outgoing) => self.submit(outgoing, deadline).await,
+            Some(outgoing) => self.submit(outgoing, deadline).await.map(drop),
             None => Ok(()),
         }
     }
@@ -274,6 +290,7 @@ impl Client {
                     };
                     self.events
                         .extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
+                    self.events.drain(..self.events.len().saturating_sub(MAX_EVENTS));
                     self.grant().await?;
                 }
                 Push::Notice(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
@@ -340,7 +357,9 @@ const AT_ONCE: usize = 256;
 const GRACE: Duration = Duration::from_millis(20);
 /// How long to wait for something that should come before asking again.
 pub(super) const STEP: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often the journal is cleaned.
-const MAINTENANCE: Duration = Duration::from_secs(300);
+pub(super) const MAINTENANCE: Duration = Duration::from_secs(300);
+/// Events that wait for somebody to ask.
+const MAX_EVENTS: usize = 256;

@@ -25,6 +25,84 @@ fn two_devices_talk() {
 }
 
 #[test]
+fn who_asks_is_told_once_by_each_device_that_has_stored_it() {
+    let mut world = World::new(&["alice", "bob", "bob", "alice"]);
+    let id = world.talk(&[0, 1, 2, 3]);
+    let asked = world.ask_receipt(0, id, "are you there?");
+    world.send(0, id, "never mind");
+    world.crash(1);
+    world.run();
+    // Also the sender's other device hears of it; but nobody answers for a message of the own account.
+    for peer in [0, 3] {
+        let from = world.receipts(peer);
+        assert_eq!(from.len(), 2);
+        for bob in [1, 2] {
+            assert!(from.contains(&(world.device(bob), vec![asked])));
+        }
+    }
+    for bob in [1, 2] {
+        assert_eq!(world.receipts(bob), []);
+        assert_eq!(world.read(bob), ["are you there?", "never mind"]);
+    }
+    assert!(world.peers.iter().all(|peer| peer.engine.outbox().unwrap().is_empty()));
+
+    // Many at once are answered by one message.
+    let asked: Vec<_> = (0..70).map(|_| world.ask_receipt(3, id, "?")).collect();
+    while world.flush(3) {}
+    while world.deliver(1) {}
+    world.run();
+    let told: Vec<_> =
+        world.receipts(0).into_iter().filter(|(device, _)| *device == world.device(1)).collect();
+    assert_eq!(told, [(world.device(1), asked[..64].to_vec())]);
+}
+
+#[test]
+fn a_receipt_is_never_answered_nor_given_in_a_larger_group() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    // A hostile one that asks for a receipt itself, and for what is no id.
+    let mut receipt = world.envelope("neither 16 nor 32 bytes");
+    (receipt.kind, receipt.receipt) = (Kind::Receipt, true);
+    world.peers[0].engine.send(id, &receipt).unwrap();
+    world.run();
+    assert!(world.peers[1].engine.wants().is_empty());
+    assert_eq!(world.receipts(1), [(world.device(0), vec![MessageId(*b"neither 16 nor 3")])]);
+    assert_eq!(world.receipts(0), []);
+
+    // As it is in a group that is not the conversation of two.
+    let alice = UserName::new("alice").unwrap();
+    let elsewhere = Conversation {
+        id: ConversationId([7; 16]),
+        epoch: 0,
+        created: true,
+        member: false,
+        accounts: List::default(),
+        resync: false,
+    };
+    world.peers[1].engine.conversation_opened(&alice, &elsewhere).unwrap();
+    world.ask_receipt(0, id, "everybody?");
+    world.run();
+    assert_eq!(world.read(1), ["everybody?"]);
+    assert_eq!(world.receipts(0), []);
+}
+
+#[test]
+fn a_message_says_how_the_relay_kept_it() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    for durability in [Durability::Durable, Durability::Volatile] {
+        world.send(0, id, "x");
+        while world.flush(0) {}
+        let device = world.device(1);
+        world.relay.queues.get_mut(&device).unwrap().last_mut().unwrap().durability = durability;
+        world.run();
+        let inbox = world.peers[1].engine.inbox(1).unwrap();
+        assert_eq!(inbox[0].durability, durability);
+        world.read(1);
+    }
+}
+
+#[test]
 fn an_invited_device_knows_its_peer_without_having_asked() {
     let mut world = World::new(&["alice", "bob"]);
     let (alice, bob) = (UserName::new("alice").unwrap(), UserName::new("bob").unwrap());

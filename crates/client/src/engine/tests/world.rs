@@ -503,6 +503,10 @@ impl World {
                     self.relay.report(conversation, epoch);
                     engine.reported(conversation).unwrap();
                 }
+                Want::Receipt(id) => {
+                    let message = self.envelope("").id;
+                    drop(self.peers[peer].engine.send_receipt(id, message, 7).unwrap());
+                }
                 Want::Restore(id) => drop(engine.restore(id).unwrap()),
                 Want::Retry(number) => drop(engine.retry_message(number).unwrap()),
                 Want::UploadKeyPackages => drop(engine.upload_key_packages().unwrap()),
@@ -562,6 +566,24 @@ impl World {
             engine.take_inbox(last.position).unwrap();
         }
         inbox.into_iter().map(|message| String::from_utf8(message.body).unwrap()).collect()
+    }
+
+    pub(super) fn ask_receipt(&mut self, peer: usize, id: ConversationId, text: &str) -> MessageId {
+        let envelope = Envelope { receipt: true, ..self.envelope(text) };
+        self.peers[peer].engine.send(id, &envelope).unwrap();
+        envelope.id
+    }
+
+    /// Takes the receipts at the end of a peer's inbox out of it.
+    pub(super) fn receipts(&mut self, peer: usize) -> Vec<(DeviceId, Vec<MessageId>)> {
+        let engine = &mut self.peers[peer].engine;
+        let inbox = engine.inbox(1000).unwrap();
+        let receipts: Vec<_> = inbox.into_iter().filter(|message| message.kind == Kind::Receipt).collect();
+        if let Some(last) = receipts.last() {
+            engine.take_inbox(last.position).unwrap();
+        }
+        let ids = |body: &[u8]| body.as_chunks().0.iter().map(|id| MessageId(*id)).collect();
+        receipts.iter().map(|message| (message.device, ids(&message.body))).collect()
     }
 
     /// Everybody writes, everybody else reads it.

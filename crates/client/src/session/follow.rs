@@ -1,0 +1,290 @@
+//! Following along: what happens, one thing after another, for a program that has a loop of its own.
+//!
+//! [`Client::next`] keeps the connection, takes what comes and sends what was [queued](Client::queue); it never ends by
+//! itself. Whoever polls it has the client only back when it has something to tell, or was [interrupted](Interrupt).
+
+use super::Client;
+use super::sync::{FIRST_PAUSE, LONGEST_PAUSE, MAINTENANCE, STEP};
+use crate::auth::random;
+use crate::engine::{Event, InboxMessage};
+use crate::error::Error;
+use qpc_proto::envelope::{Envelope, Kind};
+use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
+use qpc_transport::executor::{sleep_until, unless};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::Sent;
+
+/// Something that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Update {
+    /// There is a connection, and this device has its session.
+    Connected,
+    /// There is none any more; another is being tried for.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Something about a conversation or a device.
+    Event(Event),
+    /// A message came.
+    Message(InboxMessage),
+    /// A queued message cannot be sent.
+    NotSent {
+        /// Which.
+        id: MessageId,
+        /// To whom.
+        recipient: UserName,
+        /// Why.
+        error: Error,
+    },
+    /// A device has stored a message.
+    Receipt {
+        /// Which message.
+        id: MessageId,
+        /// In which conversation it was.
+        conversation: ConversationId,
+        /// Whose device.
+        user: UserName,
+        /// Which.
+        device: DeviceId,
+    },
+    /// The relay has a queued message.
+    Sent {
+        /// To whom.
+        recipient: UserName,
+        /// What the relay said.
+        sent: Sent,
+    },
+}
+
+/// Asks [`Client::next`] to come to an end.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on it ends as soon as nothing is half done, and tells nothing.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn wait(&self) {
+        poll_fn(|_| if self.0.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+}
+
+/// What is kept between two updates.
+#[derive(Default)]
+pub(super) struct Following {
+    /// Messages that were not even encrypted yet.
+    queued: VecDeque<(UserName, Envelope)>,
+    /// Queued messages that are in the outbox.
+    submitted: Vec<(MessageId, UserName)>,
+    /// When what is in the outbox is sent again: the relay wanted to be left alone until then.
+    again_at: Option<Instant>,
+    updates: VecDeque<Update>,
+    inbox: VecDeque<InboxMessage>,
+    /// The last message of the inbox that the program was given.
+    given: Option<u64>,
+    told_connected: bool,
+    /// Why the connection was lost.
+    lost: Option<String>,
+    retry_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Client {
+    /// Queues a message to all devices of a user. [`Client::next`] sends it, and says what became of it; until then it is
+    /// in memory only.
+    pub fn queue(&mut self, recipient: &UserName, envelope: Envelope) -> Result<(), Error> {
+        self.check_recipient(recipient)?;
+        if self.following.queued.len() + self.following.submitted.len() >= MAX_QUEUED {
+            return Err(Error::TooManyQueued);
+        }
+        self.following.queued.push_back((recipient.clone(), envelope));
+        Ok(())
+    }
+
+    /// The next thing that happens; `None` if it was interrupted. The messages it has told of count as taken when it has
+    /// told of all that were there and is called again; until then they come again after a restart. An error is one
+    /// that trying again does not help against.
+    pub async fn next(&mut self, interrupt: &Interrupt) -> Result<Option<Update>, Error> {
+        let mut looked = false;
+        loop {
+            if let Some(update) = self.update()? {
+                return Ok(Some(update));
+            }
+            let done = match looked {
+                false => self.look(interrupt).await,
+                true => self.idle(interrupt).await,
+            };
+            looked = !looked;
+            match done {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(None),
+                Err(error) if error.may_pass() => {
+                    self.lose(&error)?;
+                    looked = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What the program was given by [`Client::next`] is its own for good; the rest is left for others to give.
+    pub(super) fn put_inbox_back(&mut self) -> Result<(), Error> {
+        self.following.inbox.clear();
+        match self.following.given.take() {
+            Some(position) => self.confirm(position),
+            None => Ok(()),
+        }
+    }
+
+    /// What there is to tell already.
+    fn update(&mut self) -> Result<Option<Update>, Error> {
+        if let Some(update) = self.following.updates.pop_front() {
+            return Ok(Some(update));
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(Update::Event(event)));
+        }
+        let connected = self.synchronised && self.link.as_ref().is_some_and(|link| !link.is_closed());
+        if connected != std::mem::replace(&mut self.following.told_connected, connected) {
+            return Ok(Some(match connected {
+                true => Update::Connected,
+                false => Update::Disconnected { reason: self.following.lost.take().unwrap_or_default() },
+            }));
+        }
+        let answered = |(id, _): &(MessageId, _)| self.outcomes.get(id).is_some_and(Option::is_some);
+        if let Some(index) = self.following.submitted.iter().position(answered) {
+            let (id, recipient) = self.following.submitted.remove(index);
+            let outcome = self.outcomes.remove(&id).flatten();
+            return Ok(outcome.map(|outcome| match Sent::new(id, &recipient, outcome) {
+                Ok(sent) => Update::Sent { recipient, sent },
+                Err(error) => Update::NotSent { id, recipient, error },
+            }));
+        }
+        if self.following.inbox.is_empty() {
+            if let Some(position) = self.following.given.take() {
+                self.confirm(position)?;
+            }
+            self.following.inbox = self.engine()?.inbox(AT_ONCE)?.into();
+        }
+        let Some(message) = self.following.inbox.pop_front() else { return Ok(None) };
+        self.following.given = Some(message.position);
+        if message.kind != Kind::Receipt {
+            return Ok(Some(Update::Message(message)));
+        }
+        let receipt = |id: &[u8; 16]| Update::Receipt {
+            id: MessageId(*id),
+            conversation: message.conversation,
+            user: message.sender.clone(),
+            device: message.device,
+        };
+        self.following.updates.extend(message.body.as_chunks().0.iter().map(receipt));
+        Ok(self.following.updates.pop_front())
+    }
+
+    /// Does what there is to do.
+    async fn look(&mut self, interrupt: &Interrupt) -> Result<Option<()>, Error> {
+        match unless(interrupt.wait(), self.reconnect_in_time()).await {
+            None => return Ok(None),
+            Some(connected) => connected?,
+        }
+        let deadline = Instant::now() + self.options.patience;
+        self.catch_up(deadline).await?;
+        self.send_again(deadline).await?;
+        self.send_queued(deadline).await?;
+        Ok(Some(()))
+    }
+
+    /// Waits for something to come, or for something to be due.
+    async fn idle(&mut self, interrupt: &Interrupt) -> Result<Option<()>, Error> {
+        let now = Instant::now();
+        // A message may wait for its group to get somewhere.
+        let waiting = self.following.again_at.or_else(|| (!self.outcomes.is_empty()).then_some(now + STEP));
+        let until = waiting.unwrap_or(now + MAINTENANCE).min(now + MAINTENANCE);
+        unless(interrupt.wait(), self.wait(until)).await.transpose()
+    }
+
+    /// A connection with a session, made anew if it has to be and it is time. It can be dropped.
+    async fn reconnect_in_time(&mut self) -> Result<(), Error> {
+        if self.has_session().await? {
+            return Ok(());
+        }
+        if let Some(at) = self.following.retry_at {
+            sleep_until(at).await;
+        }
+        let connected = self.reconnect(Instant::now() + self.options.patience).await;
+        if connected.is_ok() {
+            (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
+        }
+        connected
+    }
+
+    fn lose(&mut self, error: &Error) -> Result<(), Error> {
+        log::info!("no connection: {error}");
+        self.give_link_up();
+        let following = &mut self.following;
+        following.lost.get_or_insert(error.to_string());
+        let pause = following.pause.max(FIRST_PAUSE);
+        following.retry_at = Some(Instant::now() + pause + pause * (u32::from(random::<1>()?[0]) % 64) / 256);
+        following.pause = (pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    /// Sends what the relay did not want earlier.
+    async fn send_again(&mut self, deadline: Instant) -> Result<(), Error> {
+        if let Some(error) = self.postponed.take() {
+            self.following.again_at = Some(Instant::now() + Duration::from_secs(error.detail.clamp(1, 300)));
+        }
+        if self.following.again_at.is_some_and(|at| at <= Instant::now()) {
+            self.following.again_at = None;
+            for outgoing in self.engine()?.outbox()? {
+                self.submit(outgoing, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_queued(&mut self, deadline: Instant) -> Result<(), Error> {
+        while let Some((recipient, envelope)) = self.following.queued.front().cloned() {
+            let prepared = match self.conversation(&recipient, deadline).await {
+                Ok(conversation) => self.engine()?.send(conversation, &envelope).map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            match prepared {
+                // The message is not to blame.
+                Err(error)
+                    if error.is_of_the_link() && self.link.as_ref().is_none_or(|link| link.is_closed()) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => {
+                    self.following.queued.pop_front();
+                    let id = envelope.id;
+                    self.following.updates.push_back(Update::NotSent { id, recipient, error });
+                }
+                Ok(outgoing) => {
+                    // From here on it is in the outbox, and goes out whatever becomes of this connection.
+                    self.following.queued.pop_front();
+                    self.following.submitted.push((envelope.id, recipient));
+                    self.outcomes.insert(envelope.id, None);
+                    self.submit(outgoing, deadline).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Messages that may wait to be sent.
+const MAX_QUEUED: usize = 64;
+/// Messages read from the inbox at a time; the longest take 48 KB each.
+const AT_ONCE: usize = 16;
