@@ -2,6 +2,7 @@
 //! `UPDATE_HEADERS=1 cargo test -p ffi-bridge headers` writes them.
 
 use crate::errors::FfiErrorCode;
+use c_header::{Item, items, parameters, plain_c_type};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -57,22 +58,14 @@ const END: &str = "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
 fn the_headers_are_those_of_the_source() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shared");
     for (name, made) in [("error_codes.h", error_codes()), ("ffi.h", ffi())] {
-        let file = folder.join(name);
-        if std::env::var_os("UPDATE_HEADERS").is_some() {
-            std::fs::write(&file, &made).unwrap();
-        }
-        let there = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            there == made,
-            "{name} is not what the source makes: UPDATE_HEADERS=1 cargo test -p ffi-bridge headers"
-        );
+        c_header::check(&folder.join(name), &made);
     }
 }
 
 fn error_codes() -> String {
     let item =
         items(include_str!("errors.rs")).into_iter().find(|item| item.is("enum FfiErrorCode")).unwrap();
-    let mut out = format!("{ERROR_CODES_ABOUT}\n{}typedef enum FfiErrorCode {{\n", comment(&item.docs));
+    let mut out = format!("{ERROR_CODES_ABOUT}\n{}typedef enum FfiErrorCode {{\n", item.first_paragraph());
     let mut cases = String::new();
     let mut members = 0;
     for (docs, member) in item.members() {
@@ -96,135 +89,42 @@ fn ffi() -> String {
     for name in ["FfiBuffer", "FfiString", "FfiResult"] {
         let is = |item: &&Item| item.is(&format!("struct {name}"));
         let item = memory.iter().chain(&errors).find(is).unwrap();
-        write!(out, "\n{}typedef struct {name} {{\n", comment(&item.docs)).unwrap();
+        write!(out, "\n{}typedef struct {name} {{\n", item.first_paragraph()).unwrap();
         for (docs, member) in item.members() {
-            let (field, of) = member.trim_start_matches("pub ").split_once(": ").unwrap();
+            let (field, of) = member.split_once(": ").unwrap();
             writeln!(out, "    {:32} /* {} */", format!("{};", declared(of, field)), docs.join(" ")).unwrap();
         }
         writeln!(out, "}} {name};").unwrap();
     }
     out += "\n#if defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L\n\
         _Static_assert(sizeof(FfiErrorCode) == 4, \"compile without -fshort-enums\");\n#endif\n";
-    for item in c.iter().filter(|item| item.text.starts_with("type ")) {
-        let (name, signature) = item.text.trim_start_matches("type ").split_once(" = ").unwrap();
-        let (takes, gives) = signature_of(signature);
+    for item in c.iter().filter(|item| item.is_type()) {
+        let (name, signature) = item.signature();
+        let (takes, gives) = parameters(signature, c_type);
         write!(
             out,
             "\n{}typedef {}({takes});\n",
-            comment(&item.docs),
-            declared(gives, &format!("(*{})", c_type(name)))
+            item.first_paragraph(),
+            declared(&gives, &format!("(*{})", c_type(name)))
         )
         .unwrap();
     }
-    let functions: Vec<_> = c.iter().filter(|item| item.text.contains("extern \"C\" fn ")).collect();
+    let functions: Vec<_> = c.iter().filter(|item| item.is_function()).collect();
     assert_eq!(functions.len(), 12);
     for item in functions {
-        let (_, signature) = item.text.split_once("fn ").unwrap();
-        let name = signature.split('(').next().unwrap();
-        let (takes, gives) = signature_of(signature);
-        write!(out, "\n{}{}({takes});\n", comment(&item.docs), declared(gives, name)).unwrap();
+        let (name, signature) = item.signature();
+        let (takes, gives) = parameters(signature, c_type);
+        write!(out, "\n{}{}({takes});\n", item.first_paragraph(), declared(&gives, name)).unwrap();
     }
     out + END
 }
 
-/// A documented struct, enum, type or function: its text up to the body of a function, attributes left out.
-struct Item {
-    docs: Vec<String>,
-    text: String,
-}
-
-impl Item {
-    fn is(&self, what: &str) -> bool {
-        self.text.starts_with(&format!("pub {what} {{"))
-    }
-
-    /// The members of a struct or enum, each with its documentation.
-    fn members(&self) -> Vec<(Vec<String>, String)> {
-        let (mut members, mut docs) = (Vec::new(), Vec::new());
-        for line in self.text.lines().skip(1).map(str::trim) {
-            if let Some(doc) = line.strip_prefix("/// ") {
-                docs.push(plain(doc));
-            } else if let Some(member) = line.strip_suffix(',') {
-                members.push((std::mem::take(&mut docs), member.to_owned()));
-            }
-        }
-        members
-    }
-}
-
-/// What a source file has of them. It counts on rustfmt's layout.
-fn items(source: &str) -> Vec<Item> {
-    let (mut items, mut docs, mut lines) = (Vec::new(), Vec::new(), source.lines());
-    while let Some(line) = lines.next() {
-        if let Some(doc) = line.strip_prefix("///") {
-            docs.push(plain(doc.trim()));
-            continue;
-        }
-        if line.starts_with("#[") {
-            continue;
-        }
-        let ends = match line {
-            _ if line.starts_with("pub struct ") || line.starts_with("pub enum ") => "}",
-            _ if line.contains("extern \"C\" fn ") && !line.starts_with("type ") => "{",
-            _ if line.starts_with("type ") => ";",
-            _ => {
-                docs.clear();
-                continue;
-            }
-        };
-        let mut text = line.to_owned();
-        while !text.ends_with(ends) {
-            text = text + "\n" + lines.next().unwrap();
-        }
-        items.push(Item { docs: std::mem::take(&mut docs), text });
-    }
-    items
-}
-
-/// Documentation without Rust's links.
-fn plain(doc: &str) -> String {
-    doc.replace("[`", "").replace("`]", "")
-}
-
-/// The first paragraph, as a C comment.
-fn comment(docs: &[String]) -> String {
-    let first: Vec<&str> = docs.iter().map(String::as_str).take_while(|line| !line.is_empty()).collect();
-    assert!(!first.is_empty(), "an item without documentation");
-    format!("/* {} */\n", first.join("\n * "))
-}
-
-/// What a function takes and gives, of the text from its name on.
-fn signature_of(signature: &str) -> (String, &str) {
-    let (_, rest) = signature.split_once('(').unwrap();
-    let (takes, gives) = rest.rsplit_once(')').unwrap();
-    let takes: Vec<String> = takes
-        .split(',')
-        .map(str::trim)
-        .filter(|argument| !argument.is_empty())
-        .map(|argument| {
-            let (name, of) = argument.split_once(": ").unwrap();
-            declared(of, name)
-        })
-        .collect();
-    let gives = gives.trim().trim_start_matches("->").trim_end_matches(['{', ';']).trim();
-    (if takes.is_empty() { "void".to_owned() } else { takes.join(", ") }, gives)
-}
-
-/// `what` declared as being `of` this Rust type.
 fn declared(of: &str, what: &str) -> String {
-    let of = c_type(of);
-    if of.ends_with('*') { format!("{of}{what}") } else { format!("{of} {what}") }
+    c_header::declared(of, what, c_type)
 }
 
-fn c_type(of: &str) -> &str {
-    match of {
-        "" => "void",
-        "usize" => "size_t",
-        "i32" => "int32_t",
-        "*mut u8" => "uint8_t *",
-        "*const c_char" => "const char *",
-        "*mut std::ffi::c_char" => "char *",
-        "*mut c_void" => "void *",
+fn c_type(of: &str) -> String {
+    let name = plain_c_type(of).unwrap_or_else(|| match of {
         "FfiBuffer" | "FfiString" | "FfiResult" | "FfiErrorCode" => of,
         // What may hold any error code has a type of its own on the Rust side.
         "AnyResult" => "FfiResult",
@@ -232,7 +132,8 @@ fn c_type(of: &str) -> &str {
         "AnyUserCallback" | "Option<AnyUserCallback>" => "FfiUserCallback",
         "FreeUser" | "Option<FreeUser>" => "FfiFreeUser",
         _ => panic!("no C type is known for {of}"),
-    }
+    });
+    name.to_owned()
 }
 
 /// FFI_OK, FFI_ERR_NULL_POINTER.
