@@ -88,13 +88,10 @@ pub(crate) fn event(event: &Event) -> String {
              {user}, and say `qpc accept {user}`"
         ),
         Event::Joined { conversation } => format!("joined conversation {conversation}"),
-        Event::OwnDevices { added, removed } => {
-            format!(
-                "this account has {} new devices and lost {}; `qpc devices` lists them",
-                added.len(),
-                removed.len()
-            )
-        }
+        Event::OwnDeviceAdded { device } => format!(
+            "this account has a new device, {device}; if it is not yours say `qpc revoke {device}` and `qpc passwd`"
+        ),
+        Event::OwnDeviceRemoved { device } => format!("this account's device {device} is gone"),
         Event::Refused { .. } => "messages were lost: this device's queue at the relay was full".into(),
         Event::Removed { .. } => "this device was removed from a conversation".into(),
         Event::Undecryptable { reason, .. } => format!("a message cannot be read: {reason}"),

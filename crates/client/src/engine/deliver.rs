@@ -76,12 +76,15 @@ pub enum Event {
         /// Which.
         id: MessageId,
     },
-    /// The relay says that devices of the own account came or went.
-    OwnDevices {
-        /// New ones.
-        added: Vec<DeviceId>,
-        /// Gone ones.
-        removed: Vec<DeviceId>,
+    /// The relay says that this account has a new device.
+    OwnDeviceAdded {
+        /// Which.
+        device: DeviceId,
+    },
+    /// The relay says that a device of this account is gone.
+    OwnDeviceRemoved {
+        /// Which.
+        device: DeviceId,
     },
     /// Messages were refused at the relay because this device's queue was full.
     Refused {
@@ -407,8 +410,9 @@ impl<S: Storage> Engine<S> {
     fn take_devices(&self, step: &mut Step, id: ConversationId, devices: &DevicesEntry) {
         let own = devices.user == self.account.user && id.0 == [0; 16];
         if own {
-            step.events
-                .push(Event::OwnDevices { added: devices.added.to_vec(), removed: devices.removed.to_vec() });
+            let added = devices.added.iter().map(|device| Event::OwnDeviceAdded { device: *device });
+            let removed = devices.removed.iter().map(|device| Event::OwnDeviceRemoved { device: *device });
+            step.events.extend(added.chain(removed));
         }
         for (conversation, row) in &self.state.conversations {
             if row.joined && !devices.removed.is_empty() && (own || *conversation == id) {

@@ -197,6 +197,10 @@ impl Client {
             None => return Ok(None),
             Some(connected) => connected?,
         }
+        if !self.following.told_connected {
+            // First that, then what became of messages.
+            return Ok(Some(()));
+        }
         let deadline = Instant::now() + self.options.patience;
         self.catch_up(deadline).await?;
         self.send_again(deadline).await?;
@@ -224,6 +228,7 @@ impl Client {
         let connected = self.reconnect(Instant::now() + self.options.patience).await;
         if connected.is_ok() {
             (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
+            log::info!("connected");
         }
         connected
     }

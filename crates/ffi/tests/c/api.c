@@ -3,63 +3,17 @@
  *   api SERVER CA_CERT        registers ann and ben there
  *
  * Ends with the number of checks, or with the first one that fails. Run under valgrind and with AddressSanitizer. */
-#include <dirent.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "quicprochat.h"
-
-static int checks;
-
-#define CHECK(condition)                                                               \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);     \
-            exit(1);                                                                   \
-        }                                                                              \
-        checks++;                                                                      \
-    } while (0)
-
-/* A handle, a code, and that the message is there exactly when the code says failure. */
-#define EXPECT(handle, code, call)                                                     \
-    do {                                                                               \
-        int32_t rc_ = (call);                                                          \
-        const char *error_ = qpc_last_error(handle);                                   \
-        if (rc_ != (code))                                                             \
-            fprintf(stderr, "got %d: %s\n", (int)rc_, error_ ? error_ : "no message"); \
-        CHECK(rc_ == (code));                                                          \
-        CHECK((error_ != NULL) == ((code) != QPC_OK && (handle) != NULL));             \
-    } while (0)
+#include "check.h"
 
 static const char *server, *ca_cert;
 static const uint8_t hello[] = "hello from C";
 
-static int says(const char *text, const char *part)
-{
-    if (text && strstr(text, part))
-        return 1;
-    fprintf(stderr, "\"%s\" does not say \"%s\"\n", text ? text : "(null)", part);
-    return 0;
-}
-
-static int threads(void)
-{
-    int count = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(tasks);
-    return count;
-}
-
 static void use_state(const char *name)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", getenv("QPC_TEST_DIR"), name);
-    setenv("QPC_STATE_DIR", path, 1);
+    setenv("QPC_STATE_DIR", state_dir(name), 1);
 }
 
 static QpqHandle *connected(const char *state)
