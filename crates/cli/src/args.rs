@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Contacts,
     SafetyNumber { user: String },
     Accept { user: String },
+    Revoke { device: String },
+    Passwd { new: Option<PathBuf> },
 }
 
 /// A command line that makes no sense, and what to do about it.
@@ -51,7 +53,7 @@ impl Args {
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
         let mut parser = lexopt::Parser::from_args(arguments);
         let mut words: Vec<OsString> = Vec::new();
-        let (mut invite, mut timeout) = (None, None);
+        let (mut invite, mut timeout, mut new_password) = (None, None, None);
         let (mut lines, mut follow, mut json) = (false, false, false);
         let mut args = Self {
             command: Command::Help,
@@ -71,6 +73,7 @@ impl Args {
                 Long("state") => args.state = Some(parser.value()?.into()),
                 Long("user") => args.user = Some(parser.value()?.string()?),
                 Long("password-file") => args.password_file = Some(parser.value()?.into()),
+                Long("new-password-file") => new_password = Some(parser.value()?.into()),
                 Long("keep-key") => args.keep_key = true,
                 Long("invite") => invite = Some(parser.value()?.string()?),
                 Long("timeout") => timeout = Some(duration(&parser.value()?.string()?)?),
@@ -110,6 +113,8 @@ impl Args {
             "contacts" => Command::Contacts,
             "safety-number" => Command::SafetyNumber { user: word("a user name")? },
             "accept" => Command::Accept { user: word("a user name")? },
+            "revoke" => Command::Revoke { device: word("a device, as `qpc devices` lists it")? },
+            "passwd" => Command::Passwd { new: new_password.take() },
             other => {
                 return Err(Usage(format!(
                     "'{}' is no command; `qpc --help` lists them",
@@ -129,6 +134,7 @@ impl Args {
             (lines, "--lines"),
             (follow, "--follow"),
             (json, "--json"),
+            (new_password.is_some(), "--new-password-file"),
         ];
         if let Some((_, option)) = misplaced.iter().find(|(given, _)| *given) {
             return Err(Usage(format!("{option} does not go with `qpc {name}`")));
@@ -205,6 +211,8 @@ mod tests {
             ("send", "needs a recipient"),
             ("send bob two words", "quotes"),
             ("send bob --json", "--json"),
+            ("revoke", "needs a device"),
+            ("login --new-password-file x", "--new-password-file"),
             ("receive --timeout soon", "duration"),
             ("receive --timeout 99999999999", "duration"),
             ("--frobnicate", "frobnicate"),

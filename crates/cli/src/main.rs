@@ -10,7 +10,7 @@ use args::{Args, Command, Usage, user_name};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_client::executor::{Descriptor, block_on, readable, unless};
-use qpc_client::{Client, Error, ErrorKind, Kind, Options, UserName};
+use qpc_client::{Client, DeviceId, Error, ErrorKind, Kind, Options, UserName};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
@@ -25,6 +25,8 @@ quicprochat: end-to-end-encrypted messages through a relay of your own
   qpc --relay ADDRESS --user USER send WHO [TEXT]       send a text, or standard input
   qpc --relay ADDRESS --user USER receive               print what came, one message a line
   qpc --relay ADDRESS --user USER devices               list the account's devices
+  qpc --relay ADDRESS --user USER revoke DEVICE         remove a device from the account
+  qpc --relay ADDRESS --user USER passwd                change the password
   qpc --relay ADDRESS --user USER contacts              list whom this device knows: trusted, or with a changed identity
   qpc --relay ADDRESS --user USER safety-number WHO     60 digits to compare: they are the same at WHO's end
   qpc --relay ADDRESS --user USER accept WHO            trust a user's changed identity
@@ -35,6 +37,7 @@ Options, anywhere on the line:
   --ca FILE             the relay's CA certificate (DER or PEM); --server-name NAME is the name in its own
   --user USER           who you are
   --password-file FILE  the password (one newline at the end is not part of it); else QPC_PASSWORD, else a prompt
+  --new-password-file FILE  passwd: the new one; else QPC_NEW_PASSWORD, else a prompt
   --keep-key            keep a key file in the state folder: later commands need no password
   --state DIR           where keys and messages are kept; else QPC_STATE_DIR, else $XDG_STATE_HOME/quicprochat,
                         else ~/.local/state/quicprochat
@@ -156,7 +159,7 @@ async fn talk(args: &Args) -> Result<(), Failure> {
     }
     let password = match &args.command {
         Command::Health => None,
-        _ => password::find(args.password_file.as_deref())?,
+        _ => password::find(args.password_file.as_deref(), "QPC_PASSWORD")?,
     };
     let mut client = Client::connect(endpoint, options).await?;
     let result = serve(args, &mut client, user.as_ref(), recipient.as_ref(), password, &messages).await;
@@ -184,7 +187,7 @@ async fn serve(
         return Ok(client.register(user, &password, invite.as_deref()).await?);
     }
     match password {
-        Some(password) => client.login(user, &password).await?,
+        Some(ref password) => client.login(user, password).await?,
         // A key file needs no password; where there is none, somebody may be there to ask.
         None => match client.login_with_key_file(user).await {
             Err(Error::StateKey(_)) => client.login(user, &password::ask(false)?).await?,
@@ -203,6 +206,17 @@ async fn serve(
             }
         }
         (Command::Accept { .. }, Some(user)) => client.accept_identity(user)?,
+        (Command::Revoke { device }, _) => {
+            let unknown =
+                || Usage(format!("'{}' is no device; `qpc devices` lists them", device.escape_debug()));
+            client.revoke(DeviceId::from_hex(device).ok_or_else(unknown)?).await?;
+        }
+        (Command::Passwd { new }, _) => {
+            let old = password.map_or_else(|| password::ask(false), Ok)?;
+            let new = password::find(new.as_deref(), "QPC_NEW_PASSWORD")?;
+            let new = new.map_or_else(|| password::ask(true), Ok)?;
+            client.change_password(&old, &new).await?;
+        }
         (Command::SafetyNumber { .. }, Some(user)) => {
             let number = client.safety_number(user)?;
             if client.contacts()?.iter().any(|contact| contact.user == *user && contact.changed.is_some()) {
@@ -251,7 +265,8 @@ async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: boo
             eprintln!("qpc: {}", print::event(&event));
         }
         let mut out = String::new();
-        for message in &messages {
+        // Receipts are for programs that ask for them.
+        for message in messages.iter().filter(|message| message.kind != Kind::Receipt) {
             print::message(message, json, &mut out);
         }
         write_out(out.as_bytes())?;

@@ -7,8 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// The password given by file or environment, if any.
-pub(crate) fn find(file: Option<&Path>) -> Result<Option<Password>, Failure> {
+/// The password given by file or environment variable, if any.
+pub(crate) fn find(file: Option<&Path>, variable: &str) -> Result<Option<Password>, Failure> {
     if let Some(path) = file {
         let text = fs::read_to_string(path).map_err(|source| match source.kind() {
             io::ErrorKind::InvalidData => {
@@ -21,11 +21,11 @@ pub(crate) fn find(file: Option<&Path>) -> Result<Option<Password>, Failure> {
             text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         return Ok(Some(Password::new(text)?));
     }
-    match std::env::var("QPC_PASSWORD") {
+    match std::env::var(variable) {
         Ok(text) => Ok(Some(Password::new(&text)?)),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Failure::Usage(crate::Usage("QPC_PASSWORD is not UTF-8".into())))
+            Err(Failure::Usage(crate::Usage(format!("{variable} is not UTF-8"))))
         }
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn ask(new: bool) -> Result<Password, Failure> {
     let Ok(mut terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
         return Err(Failure::NoPassword);
     };
-    let first = prompt(&mut terminal, "Password: ")?;
+    let first = prompt(&mut terminal, if new { "New password: " } else { "Password: " })?;
     if new && prompt(&mut terminal, "Again: ")? != first {
         return Err(Failure::Usage(crate::Usage("the two passwords differ".into())));
     }

@@ -221,6 +221,36 @@ fn a_second_login_is_a_new_device() {
 }
 
 #[test]
+fn another_password_keeps_every_state_and_a_revoked_device_is_out() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "b2", &["--user", "bob", "login"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "before"]);
+    let new = world.dir.path().join("new").display().to_string();
+    fs::write(&new, "battery staple").unwrap();
+    world.ok(&relay, "b", &["--user", "bob", "passwd", "--new-password-file", &new]);
+    assert_eq!(world.run(&relay, "b", &["--user", "bob", "receive"]).0, 5);
+    relay = relay.kill_and_restart();
+    // Each device opens the state it had: the messages from before are for it alone.
+    for state in ["b", "b2"] {
+        let received = world.ok(&relay, state, &["--user", "bob", "--password-file", &new, "receive"]);
+        assert_eq!(received, "alice: before\n");
+    }
+    let list = ["--user", "bob", "--password-file", &new, "devices"];
+    let devices = world.ok(&relay, "b", &list);
+    assert_eq!(devices.lines().count(), 2);
+    let other = devices.lines().find(|line| !line.contains("(this one)")).unwrap();
+    let revoke =
+        |device: &str| world.run(&relay, "b", &["--user", "bob", "--password-file", &new, "revoke", device]);
+    assert_eq!(revoke("nonsense").0, 2);
+    assert_eq!(revoke("00112233445566778899aabbccddeeff").0, 4);
+    assert_eq!(revoke(other.split(' ').next().unwrap()).0, 0);
+    assert_eq!(world.ok(&relay, "b", &list).lines().count(), 1);
+}
+
+#[test]
 fn a_key_file_replaces_the_password() {
     let world = World::new();
     let relay = world.relay();
