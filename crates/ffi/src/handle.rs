@@ -152,18 +152,25 @@ impl QpqHandle {
             return Ok(Some(update));
         }
         self.confirm()?;
+        // While the client is still in its place.
+        self.reactor()?;
         let (mut future, interrupt) = match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(client) => follow(client),
             State::Following(future, interrupt) => (future, interrupt),
             State::Lost => return Err(lost()),
         };
         let polled = self.reactor()?.poll(future.as_mut());
-        match polled? {
-            Poll::Pending => {
+        match polled {
+            Err(error) => {
+                // The kernel had no memory; the next call tries again.
+                self.state = State::Following(future, interrupt);
+                Err(error.into())
+            }
+            Ok(Poll::Pending) => {
                 self.state = State::Following(future, interrupt);
                 Ok(None)
             }
-            Poll::Ready((client, update)) => {
+            Ok(Poll::Ready((client, update))) => {
                 self.state = State::Idle(client);
                 if update.is_err() {
                     // Nothing helps against it but another call, and a program that only looks would look for ever.

@@ -69,14 +69,21 @@ impl Reactor {
                 self.epoll.delete(descriptor)?;
             }
         }
-        for (descriptor, flags) in &wanted {
-            match find(&self.registered, descriptor).map(|index| self.registered[index].1) {
-                None => self.epoll.add(descriptor, EpollEvent::new(*flags, 0))?,
-                Some(before) if before == *flags => {}
-                Some(_) => self.epoll.modify(descriptor, &mut EpollEvent::new(*flags, 0))?,
+        // As it is, also if what follows fails.
+        self.registered.retain(|(descriptor, _)| find(&wanted, descriptor).is_some());
+        for (descriptor, flags) in wanted {
+            match find(&self.registered, &descriptor) {
+                None => {
+                    self.epoll.add(&descriptor, EpollEvent::new(flags, 0))?;
+                    self.registered.push((descriptor, flags));
+                }
+                Some(index) if self.registered[index].1 == flags => {}
+                Some(index) => {
+                    self.epoll.modify(&descriptor, &mut EpollEvent::new(flags, 0))?;
+                    self.registered[index].1 = flags;
+                }
             }
         }
-        self.registered = wanted;
         self.set_timer(waiting.until)
     }
 
