@@ -1,0 +1,209 @@
+//! The wire: a message is its length, as four bytes with the highest first, and its bytes. Nothing else.
+
+use crate::Error;
+use std::collections::VecDeque;
+
+/// What comes before a message's bytes: their number.
+pub const HEADER: usize = 4;
+
+/// The longest message, as all implementations have it.
+pub const MAX_PAYLOAD: usize = 99_992;
+
+/// The longest message with its header.
+pub const MAX_FRAME: usize = HEADER + MAX_PAYLOAD;
+
+/// What an empty buffer may keep, so that a thousand idle peers stay cheap.
+const KEPT: usize = 1024;
+
+/// The message as it goes over the wire.
+pub fn frame(message: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut frame = Vec::with_capacity(HEADER + message.len().min(MAX_PAYLOAD));
+    frame.extend_from_slice(&header(message.len())?);
+    frame.extend_from_slice(message);
+    Ok(frame)
+}
+
+fn header(len: usize) -> Result<[u8; HEADER], Error> {
+    match u32::try_from(len) {
+        Ok(number) if len <= MAX_PAYLOAD => Ok(number.to_be_bytes()),
+        _ => Err(Error::TooLong(len)),
+    }
+}
+
+/// The length of the frame these bytes begin with, once all of it is there.
+pub(crate) fn first_frame(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+    let len = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
+    if len > MAX_PAYLOAD {
+        return Err(Error::TooLong(len));
+    }
+    Ok(Some(HEADER + len).filter(|frame| *frame <= bytes.len()))
+}
+
+/// What came of a peer and was not delivered yet: at most one frame of the longest kind. It grows with what arrives,
+/// never with what a header announces.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Inbox {
+    /// How much more fits.
+    pub(crate) fn room(&self) -> usize {
+        MAX_FRAME - self.waiting().len()
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether there is something to be done about it without reading more.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self.first(), Ok(None))
+    }
+
+    /// The length of the first frame, once it is whole.
+    pub(crate) fn first(&self) -> Result<Option<usize>, Error> {
+        first_frame(self.waiting())
+    }
+
+    /// Moves the first message, without its header, to `message`; false if there is none yet.
+    pub(crate) fn pop(&mut self, message: &mut Vec<u8>) -> Result<bool, Error> {
+        let Some(len) = self.first()? else { return Ok(false) };
+        message.clear();
+        message.extend_from_slice(&self.bytes[self.start + HEADER..self.start + len]);
+        self.start += len;
+        if self.waiting().is_empty() {
+            self.start = 0;
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT);
+        }
+        Ok(true)
+    }
+
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// Frames on their way to a peer, first in, first out.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    frames: VecDeque<Vec<u8>>,
+    /// How much of the first is written.
+    written: usize,
+    cost: usize,
+}
+
+impl Outbox {
+    /// The memory it takes, about.
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, frame: Vec<u8>) {
+        self.cost += cost(&frame);
+        self.frames.push_back(frame);
+    }
+
+    /// What is left of the first frame.
+    pub(crate) fn front(&self) -> Option<&[u8]> {
+        self.frames.front().map(|frame| &frame[self.written..])
+    }
+
+    /// So much of the first frame was written; true if that was all of it.
+    pub(crate) fn advance(&mut self, written: usize) -> bool {
+        self.written += written;
+        let whole = self.frames.front().is_some_and(|frame| self.written >= frame.len());
+        if whole {
+            self.pop();
+        }
+        whole
+    }
+
+    /// Takes the first frame off.
+    pub(crate) fn pop(&mut self) {
+        self.written = 0;
+        if let Some(frame) = self.frames.pop_front() {
+            self.cost -= cost(&frame);
+        }
+        if self.frames.is_empty() {
+            self.frames.shrink_to(KEPT / size_of::<Vec<u8>>());
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A frame, and what the queue and the allocator add.
+pub(crate) fn cost(frame: &[u8]) -> usize {
+    frame.len() + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_length_and_bytes() {
+        assert_eq!(frame(b"hello").unwrap(), b"\0\0\0\x05hello");
+        assert_eq!(frame(b"").unwrap(), [0; 4]);
+        let longest = frame(&vec![7; MAX_PAYLOAD]).unwrap();
+        assert_eq!((longest.len(), &longest[..4]), (MAX_FRAME, &[0x00, 0x01, 0x86, 0x98][..]));
+        assert!(matches!(frame(&vec![7; MAX_PAYLOAD + 1]), Err(Error::TooLong(99_993))));
+    }
+
+    #[test]
+    fn an_inbox_gives_the_same_messages_however_they_were_cut() {
+        let sent: [&[u8]; 4] = [b"one", b"", &[9; 3000], b"two"];
+        let wire: Vec<u8> = sent.iter().flat_map(|message| frame(message).unwrap()).collect();
+        for step in [1, 2, 3, 5, 7, 1000, wire.len()] {
+            let (mut inbox, mut message, mut got) = (Inbox::default(), Vec::new(), Vec::new());
+            for piece in wire.chunks(step) {
+                inbox.push(piece);
+                while inbox.pop(&mut message).unwrap() {
+                    got.push(message.clone());
+                }
+            }
+            assert_eq!(got, sent, "in pieces of {step}");
+            assert_eq!(inbox.room(), MAX_FRAME);
+            assert!(inbox.bytes.capacity() <= KEPT);
+        }
+    }
+
+    #[test]
+    fn a_header_of_too_much_is_an_error_and_takes_no_memory() {
+        for announced in [99_993_u32, u32::MAX] {
+            let mut inbox = Inbox::default();
+            inbox.push(&announced.to_be_bytes());
+            assert!(inbox.is_ready());
+            assert!(matches!(inbox.pop(&mut Vec::new()), Err(Error::TooLong(_))));
+            assert!(inbox.bytes.capacity() <= KEPT);
+        }
+    }
+
+    #[test]
+    fn an_outbox_is_first_in_first_out_in_pieces_and_costs_nothing_when_empty() {
+        let mut outbox = Outbox::default();
+        for number in 0..100 {
+            outbox.push(vec![number; 3]);
+        }
+        for number in 0..100 {
+            assert_eq!(outbox.front().unwrap(), [number; 3]);
+            assert!(!outbox.advance(2));
+            assert_eq!(outbox.front().unwrap(), [number; 1]);
+            assert!(outbox.advance(1));
+        }
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.cost(), 0);
+    }
+}
