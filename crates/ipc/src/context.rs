@@ -172,9 +172,14 @@ impl Context {
         self.insert(Link::Ipc(fd.into()))
     }
 
-    /// Takes over a file descriptor that the program reads itself, on [`EventKind::External`].
-    pub fn add_external(&mut self, fd: impl Into<OwnedFd>) -> Result<RawFd, Error> {
-        self.insert(Link::External(fd.into()))
+    /// Takes over a file descriptor that the program reads itself, on [`EventKind::External`]. One that epoll cannot
+    /// watch, a regular file for example, is given back.
+    pub fn add_external(&mut self, fd: impl Into<OwnedFd>) -> Result<RawFd, (Error, OwnedFd)> {
+        let fd = fd.into();
+        match self.watch(fd.as_fd()) {
+            Ok(()) => Ok(self.admit(Link::External(fd))),
+            Err(error) => Err((error, fd)),
+        }
     }
 
     /// From now on, messages of each of two connections go to the other.
@@ -549,7 +554,13 @@ impl Context {
     }
 
     fn insert(&mut self, link: Link) -> Result<RawFd, Error> {
-        let fd = link.as_fd().as_raw_fd();
+        self.watch(link.as_fd())?;
+        Ok(self.admit(link))
+    }
+
+    /// Tells epoll of what is about to be admitted.
+    fn watch(&mut self, new: BorrowedFd<'_>) -> Result<(), Error> {
+        let fd = new.as_raw_fd();
         if let Some(&index) = self.indices.get(&fd) {
             // The program closed it without a word, and the number is in use again: it is not to be closed once more.
             let old = self.remove(index);
@@ -558,12 +569,16 @@ impl Context {
             }
             std::mem::forget(old.link);
         }
+        Ok(self.epoll.add(new, EpollEvent::new(incoming(), token(fd)))?)
+    }
+
+    fn admit(&mut self, link: Link) -> RawFd {
         let mut peer = Peer::new(link);
-        peer.watched = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
-        self.epoll.add(&peer.link, EpollEvent::new(peer.watched, token(fd)))?;
+        peer.watched = incoming();
+        let fd = peer.raw_fd();
         self.indices.insert(fd, self.peers.len());
         self.peers.push(peer);
-        Ok(fd)
+        fd
     }
 
     fn remove(&mut self, index: usize) -> Peer {
@@ -613,7 +628,7 @@ impl Context {
         let peer = &self.peers[index];
         let reads = !peer.closing && !peer.full && !self.is_held_up(peer);
         let mut watch = EpollFlags::empty();
-        watch.set(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, reads);
+        watch.set(incoming(), reads);
         watch.set(EpollFlags::EPOLLOUT, peer.blocked);
         let peer = &mut self.peers[index];
         if watch != peer.watched {
@@ -643,6 +658,11 @@ impl Context {
 /// What a message of this peer's queue is reported as.
 fn sent(peer: &Peer) -> EventKind {
     if peer.is_switched() { EventKind::SwitchTx } else { EventKind::MessageTx }
+}
+
+/// What a connection that is read is watched for.
+fn incoming() -> EpollFlags {
+    EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP
 }
 
 /// What epoll keeps for us.
