@@ -1,6 +1,7 @@
 //! Services: a socket in the run directory, and a lock beside it that says whose it is.
 
 use crate::Error;
+use crate::socket::retry;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use std::ffi::OsStr;
@@ -61,7 +62,7 @@ impl Drop for Service {
 pub(crate) fn connect_to(dir: &Path, name: &[u8]) -> Result<OwnedFd, Error> {
     let (_, address) = place(dir, name)?;
     let socket = stream_socket(SockFlag::SOCK_CLOEXEC)?;
-    connect(socket.as_raw_fd(), &address)?;
+    retry(|| connect(socket.as_raw_fd(), &address))?;
     Ok(socket)
 }
 

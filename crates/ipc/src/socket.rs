@@ -44,7 +44,8 @@ fn ready(fd: BorrowedFd<'_>, flags: PollFlags, timeout: PollTimeout) -> Result<b
     retry(|| poll(&mut [PollFd::new(fd, flags)], timeout)).map(|events| events > 0)
 }
 
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// A signal's handler ran: once more.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

@@ -8,15 +8,17 @@
  *
  * Services are sockets in the run directory: the environment's RUNDIR, or /tmp/.libipc-run/, which anyone can make
  * first; a service that must not be impersonated has a directory of its own. On the wire a message is its length,
- * four bytes with the highest first, and its bytes; IPC_MAX_MESSAGE_SIZE is the longest. It may be empty.
+ * four bytes with the highest first, and its bytes; IPC_MAX_MESSAGE_SIZE is the longest. It may be empty, but the first
+ * implementation takes an empty one for the end of the connection.
  *
- * Results. 0 is success, -1 an error, and then nothing was done; other numbers are said where they may come. A
+ * Results. 0 is success, -1 an error; other numbers are said where they may come. A
  * connection is known by its file descriptor; its index changes when another one is closed. The library closes the
  * file descriptors it has, and nobody else does.
  *
  * Threads. A context is used by one thread at a time, and not by the callbacks it calls, in which every function
  * returns -1. Nothing here raises SIGPIPE. A signal does not end ipc_wait_event: a pipe that the handler writes to,
- * and whose other end is an external file descriptor, does. */
+ * and whose other end is an external file descriptor, does. After fork() a context belongs to one of the two processes;
+ * the other does nothing with it. */
 #ifndef LIBIPC
 #define LIBIPC
 
@@ -70,7 +72,9 @@ void ipc_context_timer(void *ctx, int timer);
 /* Opens a service. An error if another process runs it. */
 int ipc_service_init(void *ctx, int *servicefd, const char *service_name, uint16_t service_name_len);
 
-/* Connects to a service. */
+/* Connects to a service. If the environment has IPC_NETWORK, the service "ipc" of the run directory is asked to make
+ * the connection, and nothing else is tried: it gets the message "NAME;" and the value, which may be, for example,
+ * "pong tls://host:port/pong", and answers "ok", without a header, with the file descriptor. */
 int ipc_connect_service(void *ctx, int *servicefd, const char *service_name, uint16_t service_name_len);
 
 /* Writes a message, after those that are scheduled for the same peer, and waits until the kernel has it. That is for

@@ -13,6 +13,8 @@ use std::ptr;
 use std::slice;
 use std::time::Duration;
 
+mod network;
+
 const FAILED: c_int = -1;
 const QUEUE_FULL: c_int = -2;
 const GONE: c_int = -2;
@@ -89,7 +91,7 @@ unsafe extern "C" fn ipc_connect_service(
     service_name_len: u16,
 ) -> c_int {
     // SAFETY: the caller's promise: a context, room for a number, a name of that length.
-    unsafe { open(ctx, servicefd, service_name, service_name_len, Context::connect) }
+    unsafe { open(ctx, servicefd, service_name, service_name_len, network::connect) }
 }
 
 #[unsafe(no_mangle)]
