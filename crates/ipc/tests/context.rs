@@ -448,6 +448,44 @@ fn when_one_end_of_a_switch_goes_the_other_gets_all_and_goes_too() {
 }
 
 #[test]
+fn what_waits_when_the_other_end_of_a_switch_goes_is_still_written() {
+    let mut context = Context::in_dir("unused").unwrap();
+    let [(mut a, a_fd), (mut b, b_fd)] = switch(&mut context);
+    context.set_timer(Some(Duration::from_millis(50)));
+    let mut next = || {
+        let mut timers = 0;
+        loop {
+            let Event { kind, fd, .. } = context.wait().unwrap();
+            timers += usize::from(kind == EventKind::Timer);
+            // After one, all else comes first: two in a row are silence.
+            if kind != EventKind::Timer || timers == 2 {
+                return (kind, fd);
+            }
+        }
+    };
+    let message = vec![5; 10_000];
+    let mut count = 0;
+    loop {
+        a.write_all(&frame(&message).unwrap()).unwrap();
+        count += 1;
+        assert_eq!(next(), (EventKind::SwitchRx, a_fd));
+        // Until the kernel takes no more for the other end.
+        if next() != (EventKind::SwitchTx, b_fd) {
+            break;
+        }
+    }
+    drop(a);
+    assert_eq!(next(), (EventKind::Disconnection, a_fd));
+    assert_eq!(next().0, EventKind::Timer);
+    let reader = std::thread::spawn(move || {
+        (0..count).for_each(|_| assert_eq!(read_frame(&mut b), message));
+        assert!(at_end(&mut b));
+    });
+    assert_eq!(next(), (EventKind::SwitchTx, b_fd));
+    reader.join().unwrap();
+}
+
+#[test]
 fn callbacks_of_a_switch_take_effect() {
     let mut context = Context::in_dir("unused").unwrap();
     let [(mut lines, lines_fd), (mut framed, framed_fd)] = switch(&mut context);
