@@ -133,6 +133,11 @@ pub trait Field: Sized {
     /// Appends tag and value, or nothing where the value is what [`Field::absent`] gives.
     fn put(&self, number: u32, out: &mut Vec<u8>);
 
+    /// As [`Field::put`], but never nothing: an item of a list counts, whatever its value.
+    fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+        self.put(number, out);
+    }
+
     /// Reads one occurrence. `slot` is what earlier occurrences left.
     fn take(slot: &mut Option<Self>, number: u32, value: Value<'_>) -> Result<(), DecodeError>;
 }
@@ -215,9 +220,13 @@ macro_rules! varint_field {
 
             fn put(&self, number: u32, out: &mut Vec<u8>) {
                 if *self != 0 {
-                    put_varint(u64::from(number << 3), out);
-                    put_varint(u64::from(*self), out);
+                    self.put_item(number, out);
                 }
+            }
+
+            fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+                put_varint(u64::from(number << 3), out);
+                put_varint(u64::from(*self), out);
             }
 
             fn take(slot: &mut Option<Self>, number: u32, value: Value<'_>) -> Result<(), DecodeError> {
@@ -238,6 +247,10 @@ impl Field for bool {
 
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         u32::from(*self).put(number, out);
+    }
+
+    fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+        u32::from(*self).put_item(number, out);
     }
 
     fn take(slot: &mut Option<Self>, number: u32, value: Value<'_>) -> Result<(), DecodeError> {
@@ -300,8 +313,12 @@ impl<const MAX: usize> Field for Blob<MAX> {
 
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         if !self.0.is_empty() {
-            put_bytes(number, &self.0, out);
+            self.put_item(number, out);
         }
+    }
+
+    fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+        put_bytes(number, &self.0, out);
     }
 
     fn take(slot: &mut Option<Self>, number: u32, value: Value<'_>) -> Result<(), DecodeError> {
@@ -344,8 +361,12 @@ impl<const MAX: usize> Field for Text<MAX> {
 
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         if !self.0.is_empty() {
-            put_bytes(number, self.0.as_bytes(), out);
+            self.put_item(number, out);
         }
+    }
+
+    fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+        put_bytes(number, self.0.as_bytes(), out);
     }
 
     fn take(slot: &mut Option<Self>, number: u32, value: Value<'_>) -> Result<(), DecodeError> {
@@ -396,7 +417,7 @@ impl<T: Field, const MAX: usize> Field for List<T, MAX> {
 
     fn put(&self, number: u32, out: &mut Vec<u8>) {
         for item in &self.0 {
-            item.put(number, out);
+            item.put_item(number, out);
         }
     }
 
@@ -593,6 +614,10 @@ macro_rules! code {
 
             fn put(&self, number: u32, out: &mut Vec<u8>) {
                 $crate::wire::Field::put(&u32::from(*self), number, out);
+            }
+
+            fn put_item(&self, number: u32, out: &mut Vec<u8>) {
+                $crate::wire::Field::put_item(&u32::from(*self), number, out);
             }
 
             fn take(

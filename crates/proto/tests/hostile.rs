@@ -6,8 +6,8 @@ mod samples;
 
 use proptest::prelude::*;
 use qpc_proto::limits::{MAX_DEVICES, MAX_PAYLOAD};
-use qpc_proto::message::{Account, ClientFrame, RelayFrame, SendMessage};
-use qpc_proto::wire::{DecodeError, Message};
+use qpc_proto::message::{Account, ClientFrame, RelayFrame, SendMessage, UploadKeyPackages};
+use qpc_proto::wire::{Blob, DecodeError, List, Message};
 use samples::{Sample, samples};
 
 /// Decoding what was encoded gives the same, so one round normalises and a second changes nothing.
@@ -36,6 +36,19 @@ proptest! {
             let _ = again(&bytes[..at]);
         }
     }
+}
+
+/// A field that is empty is left out; an item that is empty is not, or the list would be another.
+#[test]
+fn a_list_keeps_its_empty_items() {
+    let items = [vec![], vec![1], vec![]].map(|bytes| Blob::new(bytes).unwrap());
+    let message = UploadKeyPackages {
+        replace: false,
+        one_time: List::new(items.to_vec()).unwrap(),
+        last_resort: Blob::default(),
+    };
+    assert_eq!(message.encode(), [0x12, 0, 0x12, 1, 1, 0x12, 0]);
+    assert_eq!(UploadKeyPackages::decode(&message.encode()), Ok(message));
 }
 
 #[test]
