@@ -4,6 +4,7 @@
 
 use crate::records::SCHEMA;
 use qpc_journal::{Error, Journal, OpenReport, Options, Position, Storage, SyncJob, Synced};
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -197,9 +198,15 @@ pub trait Store {
 }
 
 /// A [`Store`] in a journal (`crates/journal`). It stays on one thread; only the [`SyncJob`] leaves it.
+///
+/// Once a sync has failed it takes no writes, and queues end before what was not durable then: whoever read that would be ahead of
+/// the store that is there after a restart.
 #[derive(Debug)]
 pub struct JournalStore<S: Storage> {
     journal: Journal<S>,
+    /// What was pushed since the last sync: with which batch, to which queue, and from which number on.
+    pushed: VecDeque<(Position, QueueId, u64)>,
+    failed: bool,
 }
 
 impl<S: Storage> JournalStore<S> {
@@ -207,7 +214,7 @@ impl<S: Storage> JournalStore<S> {
     pub fn open(storage: S, options: Options) -> Result<(Self, OpenReport), Error> {
         let options = Options { schema: SCHEMA, ..options };
         let (journal, report) = Journal::open(storage, options)?;
-        Ok((Self { journal }, report))
+        Ok((Self { journal, pushed: VecDeque::new(), failed: false }, report))
     }
 
     /// Prepares a sync of everything applied so far, to be run on any thread. `None` if all of it is durable.
@@ -217,7 +224,17 @@ impl<S: Storage> JournalStore<S> {
 
     /// Takes the result of a sync. Answers that waited for a position up to the returned one may go out.
     pub fn finish_sync(&mut self, done: Synced) -> Result<Position, StoreError> {
-        Ok(self.journal.finish_sync(done)?)
+        let result = self.journal.finish_sync(done);
+        self.failed |= result.is_err();
+        let durable = self.journal.durable();
+        while self.pushed.pop_front_if(|(position, ..)| *position <= durable).is_some() {}
+        Ok(result?)
+    }
+
+    /// The number from which on nobody may read in a queue.
+    fn end(&self, id: QueueId) -> Option<u64> {
+        let first = self.pushed.iter().find(|(_, queue, _)| self.failed && *queue == id);
+        first.map(|&(.., seq)| seq)
     }
 
     /// Everything up to here survives a power cut.
@@ -252,20 +269,28 @@ impl<S: Storage> Store for JournalStore<S> {
 
     fn queue(&self, id: QueueId) -> Option<QueueStat> {
         let stat = self.journal.queue(qpc_journal::QueueId(id.0))?;
-        Some(QueueStat { first_seq: stat.first_seq, next_seq: stat.next_seq, bytes: stat.bytes })
+        let next_seq = self.end(id).unwrap_or(stat.next_seq);
+        Some(QueueStat { first_seq: stat.first_seq.min(next_seq), next_seq, bytes: stat.bytes })
     }
 
     fn read(&self, id: QueueId, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.end(id).is_some_and(|end| seq >= end) {
+            return Ok(None);
+        }
         Ok(self.journal.read(qpc_journal::QueueId(id.0), seq)?)
     }
 
     fn apply(&mut self, batch: Batch) -> Result<Position, StoreError> {
         let mut ops = qpc_journal::Batch::new();
+        let mut pushed = Vec::new();
         for op in batch.ops {
             match op {
                 Op::Put { key, value } => ops.put(key, value),
                 Op::Delete { key } => ops.delete(key),
                 Op::Push { queues, body } => {
+                    pushed.extend(queues.iter().map(|&id| {
+                        (id, self.journal.queue(qpc_journal::QueueId(id.0)).map_or(1, |q| q.next_seq))
+                    }));
                     let queues: Vec<_> = queues.into_iter().map(|id| qpc_journal::QueueId(id.0)).collect();
                     ops.push(&queues, body)
                 }
@@ -273,7 +298,9 @@ impl<S: Storage> Store for JournalStore<S> {
                 Op::DropQueue { queue } => ops.drop_queue(qpc_journal::QueueId(queue.0)),
             };
         }
-        Ok(self.journal.append(&ops)?)
+        let position = self.journal.append(&ops)?;
+        self.pushed.extend(pushed.into_iter().map(|(id, first)| (position, id, first)));
+        Ok(position)
     }
 
     fn applied(&self) -> Position {
@@ -310,5 +337,36 @@ impl From<Error> for StoreError {
             Error::Poisoned | Error::ReadOnly => Self::ReadOnly,
             other => Self::Failed(Box::new(other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_journal::fault::{Disk, Faults};
+
+    #[test]
+    fn after_a_failed_sync_a_queue_ends_before_what_was_not_durable() {
+        const QUEUE: QueueId = QueueId(7);
+        let disk = Disk::new();
+        let (mut store, _) = JournalStore::open(disk.clone(), Options::default()).unwrap();
+        let push = |store: &mut JournalStore<Disk>, bodies: &[&[u8]]| {
+            let mut batch = Batch::default();
+            bodies.iter().for_each(|body| batch.push(vec![QUEUE], body.to_vec()));
+            store.apply(batch).unwrap()
+        };
+        push(&mut store, &[b"first"]);
+        let job = store.start_sync().unwrap();
+        let before = push(&mut store, &[b"second", b"third"]);
+        assert!(store.finish_sync(job.run()).unwrap() < before);
+        assert_eq!(store.queue(QUEUE).unwrap().next_seq, 4);
+        assert_eq!(store.read(QUEUE, 2).unwrap().unwrap(), b"second");
+
+        disk.set_faults(Faults { sync: Some(0), ..Faults::default() });
+        let job = store.start_sync().unwrap();
+        assert!(store.finish_sync(job.run()).is_err());
+        assert_eq!(store.queue(QUEUE).unwrap().next_seq, 2);
+        assert_eq!(store.read(QUEUE, 1).unwrap().unwrap(), b"first");
+        assert_eq!(store.read(QUEUE, 2).unwrap(), None);
     }
 }

@@ -172,7 +172,7 @@ impl Hub {
     /// Makes a connection the session of a device, which has entries up to a number. Whoever was it before is told.
     pub(crate) fn open_mailbox(&mut self, device: DeviceId, session: SessionId, up_to: u64) {
         self.mailboxes.insert(session, Mailbox::default());
-        // After a failed sync nobody knows which entries are on the disk; they can be read, and the relay takes no more.
+        // After a failed sync the store has what is durable, and the relay takes no more.
         let position = if self.failed { Position::default() } else { self.spoken };
         self.deliver(session, position, up_to);
         if let Some(older) = self.sessions.insert(device, session) {
