@@ -49,7 +49,8 @@ Options, anywhere on the line:
   --version, --help
 
 Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the trusted one, 4 refused by the relay,
-  5 bad credentials, 6 unknown recipient, or one without a device, 7 nothing came in time, 8 state folder in use or unusable
+  5 bad credentials, 6 unknown recipient, or one without a device, 7 nothing came in time, 8 state folder in use or unusable,
+  9 not confirmed: the message waits in the state folder and goes out with the next command; do not send it again
 ";
 
 /// Why the program ends other than well.
@@ -92,6 +93,7 @@ impl Failure {
                 ErrorKind::UnknownUser => 6,
                 ErrorKind::Timeout => 7,
                 ErrorKind::State => 8,
+                ErrorKind::Queued => 9,
                 ErrorKind::Other => 1,
             },
         }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use qpc_client::executor::block_on;
-use qpc_client::{Client, Options, RelayAddress, UserName};
+use qpc_client::{Client, ErrorKind, Kind, Options, RelayAddress, UserName};
 use std::fs;
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -707,6 +707,47 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
         }
     })
     .await
+}
+
+/// A client of a user with a key file, in this program.
+async fn client_of(world: &World, relay: &Relay, state: &str, user: &str) -> Client {
+    let mut options = Options::from_environment();
+    options.state_root = world.dir.path().join(state);
+    let address: RelayAddress = relay.address.parse().unwrap();
+    let mut client = Client::connect(address.into(), options).await.unwrap();
+    client.login_with_key_file(&UserName::new(user).unwrap()).await.unwrap();
+    client
+}
+
+/// Who sends again what was not sent, and only that, sends everything once.
+#[test]
+fn what_waits_to_be_sent_can_be_told_from_what_is_not_sent() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "c", &["register", "carol"]);
+    let (bob, carol) = (UserName::new("bob").unwrap(), UserName::new("carol").unwrap());
+    let relay = block_on(async {
+        let mut alice = client_of(&world, &relay, "a", "alice").await;
+        alice.send(&bob, Kind::Text, b"before").await.unwrap();
+        relay.process.kill().unwrap();
+        relay.process.wait().unwrap();
+        let queued = alice.send(&bob, Kind::Text, b"while it is gone").await.unwrap_err();
+        assert_eq!(queued.kind(), ErrorKind::Queued, "{queued}");
+        // No conversation to encrypt it for.
+        let not_sent = alice.send(&carol, Kind::Text, b"while it is gone").await.unwrap_err();
+        assert_ne!(not_sent.kind(), ErrorKind::Queued, "{not_sent}");
+        let relay = relay.kill_and_restart();
+        for user in [&bob, &carol] {
+            alice.send(user, Kind::Text, b"after").await.unwrap();
+        }
+        alice.disconnect().await;
+        relay
+    });
+    let received = world.ok(&relay, "b", &["--user", "bob", "receive"]);
+    assert_eq!(received, "alice: before\nalice: while it is gone\nalice: after\n");
+    assert_eq!(world.ok(&relay, "c", &["--user", "carol", "receive"]), "alice: after\n");
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub enum Error {
     #[error("another program has opened this device's session; log in again to take it back")]
     Replaced,
     /// The connection went before the relay said that it has the message. It waits here and goes out, once, with the next.
-    #[error("the relay has not confirmed the message; it waits here and goes out with the next connection")]
+    #[error("the relay has not confirmed the message; it waits here and goes out with the next connection, so do not send it again")]
     Unconfirmed,
     /// The host has no address.
     #[error("cannot find {host}: {source}")]
@@ -150,6 +150,8 @@ pub enum ErrorKind {
     UnknownUser,
     /// No answer in time.
     Timeout,
+    /// The message was not confirmed, but waits here and goes out with a later connection.
+    Queued,
     /// The state folder is in use or unusable.
     State,
     /// The rest.
@@ -173,9 +175,10 @@ impl Error {
             Self::AuthFailed => ErrorKind::AuthFailed,
             Self::NotLoggedIn => ErrorKind::NotLoggedIn,
             Self::Resolve { .. } | Self::Unreachable { .. } | Self::Untrusted(_) => ErrorKind::Unreachable,
-            Self::Refused { .. } | Self::Postponed(_) | Self::Replaced | Self::Revoked => ErrorKind::Refused,
+            Self::Refused { .. } | Self::Replaced | Self::Revoked => ErrorKind::Refused,
             Self::NoDevice(_) | Self::Stranger(_) | Self::UnknownUser(_) => ErrorKind::UnknownUser,
-            Self::Timeout | Self::Unconfirmed | Self::Unsettled => ErrorKind::Timeout,
+            Self::Timeout | Self::Unsettled => ErrorKind::Timeout,
+            Self::Postponed(_) | Self::Unconfirmed => ErrorKind::Queued,
             Self::State { .. } | Self::StateKey(_) | Self::StateLocked(_) => ErrorKind::State,
             Self::Engine(EngineError::Journal(_) | EngineError::Unreadable(_)) => ErrorKind::State,
             Self::Engine(_) | Self::Protocol => ErrorKind::Other,

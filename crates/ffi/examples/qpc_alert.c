@@ -8,7 +8,8 @@
  *
  * Messages to USER that come in that time are thrown away: give alerts a user of their own.
  *
- * Exit status: 0 a device has it; 1 it was not sent; 2 usage; 3 the relay has it, and no device has said so yet. */
+ * Exit status: 0 a device has it; 1 it was not sent; 2 usage; 3 the relay has it, and no device has said so yet; 4 the
+ * relay was lost: it goes out with the next alert. Only after 1 is it to be sent again. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -63,8 +64,9 @@ int main(int argc, char **argv)
     }
     QpcSend send = {.size = sizeof send, .kind = QPC_KIND_TEXT, .flags = QPC_SEND_RECEIPT,
                     .body = (const uint8_t *)text, .body_len = len};
-    int status = 1;
-    if (qpc_send_message(handle, argv[3], &send) == QPC_OK)
+    int32_t rc = qpc_send_message(handle, argv[3], &send);
+    int status = rc == QPC_UNCONFIRMED ? 4 : 1;
+    if (rc == QPC_OK)
         status = wait_for_receipt(handle, argv[3], send.id) ? 0 : 3;
     else
         fprintf(stderr, "%s\n", qpc_last_error(handle));

@@ -45,6 +45,9 @@ extern "C" {
 #define QPC_TIMEOUT 3
 /* The handle is NULL, was given back, or is not logged in. */
 #define QPC_NOT_CONNECTED 4
+/* The relay has not confirmed the message. It waits here and goes out, once, with the next connection: do not send it
+ * again. */
+#define QPC_UNCONFIRMED 5
 
 /* A connection to a relay. Made by qpc_connect, qpc_connect_address and qpc_open, freed by qpc_disconnect. */
 typedef struct QpqHandle QpqHandle;
@@ -152,7 +155,9 @@ int32_t qpc_login(QpqHandle *handle, const char *username, const char *password)
  * message_len  its length in bytes
  *
  * QPC_OK means that the relay has stored it on disk. Returns QPC_NOT_CONNECTED if not logged in, or QPC_ERROR (unknown
- * recipient, not UTF-8, too long, relay gone, ...). */
+ * recipient, not UTF-8, too long, relay gone, ...). A message that was encrypted when the relay was lost waits in the
+ * state folder and goes out, once, with the next connection; that is a QPC_ERROR too, and qpc_last_error says so. A
+ * program that sends again after errors uses qpc_send_message, which tells it apart. */
 int32_t qpc_send(QpqHandle *handle, const char *recipient, const uint8_t *message, size_t message_len);
 
 /* Waits up to timeout_ms milliseconds for messages and takes all that are there.
@@ -231,8 +236,9 @@ typedef struct QpcMessages {
  * Without QPC_SEND_QUEUED it waits for the relay, and QPC_OK means that the relay has it. With it QPC_OK means that the
  * message waits to be sent by qpc_next_event, behind those queued before; at most 64 can wait.
  *
- * Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text
- * that is not UTF-8, too long, relay gone, ...). */
+ * Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, QPC_UNCONFIRMED if the relay has not confirmed it but it goes out
+ * with the next connection, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text that is not UTF-8, too
+ * long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too. */
 int32_t qpc_send_message(QpqHandle *handle, const char *recipient, QpcSend *message);
 
 /* Sends bytes to a user, as qpc_send_message does with QPC_KIND_BINARY. id has room for the message's 16 bytes of id, or

@@ -167,7 +167,9 @@ pub unsafe extern "C" fn qpc_login(
 /// message_len  its length in bytes
 ///
 /// QPC_OK means that the relay has stored it on disk. Returns QPC_NOT_CONNECTED if not logged in, or QPC_ERROR (unknown
-/// recipient, not UTF-8, too long, relay gone, ...).
+/// recipient, not UTF-8, too long, relay gone, ...). A message that was encrypted when the relay was lost waits in the
+/// state folder and goes out, once, with the next connection; that is a QPC_ERROR too, and qpc_last_error says so. A
+/// program that sends again after errors uses qpc_send_message, which tells it apart.
 ///
 /// # Safety
 /// As for [`qpc_register`]; `message` is NULL or has `message_len` readable bytes.

@@ -21,6 +21,9 @@ pub const QPC_AUTH_FAILED: i32 = 2;
 pub const QPC_TIMEOUT: i32 = 3;
 /// The handle is NULL, was given back, or is not logged in.
 pub const QPC_NOT_CONNECTED: i32 = 4;
+/// The relay has not confirmed the message. It waits here and goes out, once, with the next connection: do not send it
+/// again.
+pub const QPC_UNCONFIRMED: i32 = 5;
 
 /// A connection to a relay. Made by qpc_connect, qpc_connect_address and qpc_open, freed by qpc_disconnect.
 pub struct QpqHandle {

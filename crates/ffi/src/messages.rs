@@ -1,8 +1,8 @@
 //! Messages with all that belongs to them, sent and received.
 
-use crate::handle::{Failure, QPC_TIMEOUT, QpqHandle, bytes, c_string, call, text, user_name};
+use crate::handle::{Failure, QPC_TIMEOUT, QPC_UNCONFIRMED, QpqHandle, bytes, c_string, call, text, user_name};
 use qpc_client::executor::block_on;
-use qpc_client::{Durability, Kind, Message, envelope};
+use qpc_client::{Durability, ErrorKind, Kind, Message, envelope};
 use std::ffi::{CString, c_char};
 use std::time::Duration;
 
@@ -87,8 +87,9 @@ pub struct QpcMessages {
 /// Without QPC_SEND_QUEUED it waits for the relay, and QPC_OK means that the relay has it. With it QPC_OK means that the
 /// message waits to be sent by qpc_next_event, behind those queued before; at most 64 can wait.
 ///
-/// Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text
-/// that is not UTF-8, too long, relay gone, ...).
+/// Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, QPC_UNCONFIRMED if the relay has not confirmed it but it goes out
+/// with the next connection, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text that is not UTF-8, too
+/// long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too.
 ///
 /// # Safety
 /// `handle` is NULL or from this library; `recipient` is NULL or a NUL-terminated string; `message` is NULL or points to
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn qpc_send_message(
             let message = &mut *message;
             let body = bytes(message.body, message.body_len, "body")?;
             let outgoing = Outgoing { kind: message.kind, flags: message.flags, body };
-            (message.id, message.durability) = outgoing.send(handle, recipient)?;
+            message.durability = outgoing.send(handle, recipient, message.id.as_mut_ptr())?;
             Ok(())
         })
     }
@@ -139,11 +140,7 @@ pub unsafe extern "C" fn qpc_send_bytes(
             let recipient = text(recipient, "recipient")?;
             let body = bytes(body, body_len, "body")?;
             let outgoing = Outgoing { kind: QPC_KIND_BINARY, flags: 0, body };
-            let (sent, _) = outgoing.send(handle, recipient)?;
-            if !id.is_null() {
-                id.copy_from_nonoverlapping(sent.as_ptr(), sent.len());
-            }
-            Ok(())
+            outgoing.send(handle, recipient, id).map(drop)
         })
     }
 }
@@ -206,8 +203,11 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// The message's id, and how the relay keeps it.
-    fn send(&self, handle: &mut QpqHandle, recipient: &str) -> Result<([u8; 16], u32), Failure> {
+    /// How the relay keeps it.
+    ///
+    /// # Safety
+    /// `id`, for the message's id, is NULL or has 16 writable bytes.
+    unsafe fn send(&self, handle: &mut QpqHandle, recipient: &str, id: *mut u8) -> Result<u32, Failure> {
         let client = handle.logged_in()?;
         let recipient = user_name(recipient)?;
         let kind = match self.kind {
@@ -220,13 +220,21 @@ impl Outgoing<'_> {
             return Err(Failure::error("flags has bits that are none of QPC_SEND_..."));
         }
         let envelope = envelope(kind, self.body, self.flags & QPC_SEND_RECEIPT != 0)?;
-        if self.flags & QPC_SEND_QUEUED != 0 {
-            let id = envelope.id.0;
-            client.queue(&recipient, envelope)?;
-            return Ok((id, QPC_VOLATILE));
+        if !id.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { id.copy_from_nonoverlapping(envelope.id.0.as_ptr(), envelope.id.0.len()) };
         }
-        let sent = block_on(client.send_envelope(&recipient, &envelope))?;
-        Ok((sent.id.0, durability(sent.durability)))
+        if self.flags & QPC_SEND_QUEUED != 0 {
+            client.queue(&recipient, envelope)?;
+            return Ok(QPC_VOLATILE);
+        }
+        match block_on(client.send_envelope(&recipient, &envelope)) {
+            Ok(sent) => Ok(durability(sent.durability)),
+            Err(error) if error.kind() == ErrorKind::Queued => {
+                Err(Failure::new(QPC_UNCONFIRMED, error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

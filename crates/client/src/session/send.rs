@@ -43,8 +43,8 @@ impl Sent {
 
 impl Client {
     /// Sends a message to all devices of a user, and to this account's other devices. When this returns, the relay has
-    /// it. After an error of the connection it is not known whether the relay got it; it stays queued here and
-    /// goes out, once, with the next connection.
+    /// it. After [`Error::Unconfirmed`] and [`Error::Postponed`] it waits here and goes out, once, with the next
+    /// connection: who sends it again sends it twice. After any other error it is not sent, now or later.
     pub async fn send(&mut self, recipient: &UserName, kind: Kind, body: &[u8]) -> Result<Sent, Error> {
         self.send_envelope(recipient, &envelope(kind, body, false)?).await
     }
@@ -58,7 +58,15 @@ impl Client {
         self.outcomes.insert(envelope.id, None);
         let outcome = self.outcome(outgoing, &envelope.id, deadline).await;
         self.outcomes.remove(&envelope.id);
-        Sent::new(envelope.id, recipient, outcome)
+        match outcome {
+            Ok(outcome) => Sent::new(envelope.id, recipient, outcome),
+            // It is in the outbox, whatever became of the connection.
+            Err(error) if error.may_pass() || matches!(error, Error::Replaced) => {
+                log::info!("a message waits for the next connection: {error}");
+                Err(Error::Unconfirmed)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn check_recipient(&self, recipient: &UserName) -> Result<(), Error> {
@@ -68,13 +76,13 @@ impl Client {
         }
     }
 
-    /// What becomes of a message.
+    /// What becomes of a message. An error of this itself says nothing about the message, which goes out later.
     async fn outcome(
         &mut self,
         outgoing: Outgoing,
         id: &MessageId,
         deadline: Instant,
-    ) -> Result<Stored, Error> {
+    ) -> Result<Result<Stored, Error>, Error> {
         let mut submitted = self.submit(outgoing, deadline).await.map(drop);
         loop {
             match std::mem::replace(&mut submitted, Ok(())) {
@@ -86,7 +94,7 @@ impl Client {
                 other => other?,
             }
             if let Some(outcome) = self.outcomes.get_mut(id).and_then(Option::take) {
-                return outcome;
+                return Ok(outcome);
             }
             if let Some(error) = self.postponed.take() {
                 return Err(Error::Postponed(error.reason.to_string()));
