@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use qpc_client::executor::block_on;
-use qpc_client::{Client, ErrorKind, Kind, Options, RelayAddress, UserName};
+use qpc_client::{Client, ErrorKind, Kind, Options, Password, RelayAddress, UserName};
 use std::fs;
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -709,12 +709,17 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// A client of a user with a key file, in this program.
-async fn client_of(world: &World, relay: &Relay, state: &str, user: &str) -> Client {
+/// A client in this program.
+async fn connected_to(world: &World, relay: &Relay, state: &str) -> Client {
     let mut options = Options::from_environment();
     options.state_root = world.dir.path().join(state);
     let address: RelayAddress = relay.address.parse().unwrap();
-    let mut client = Client::connect(address.into(), options).await.unwrap();
+    Client::connect(address.into(), options).await.unwrap()
+}
+
+/// The same, of a user with a key file.
+async fn client_of(world: &World, relay: &Relay, state: &str, user: &str) -> Client {
+    let mut client = connected_to(world, relay, state).await;
     client.login_with_key_file(&UserName::new(user).unwrap()).await.unwrap();
     client
 }
@@ -748,6 +753,40 @@ fn what_waits_to_be_sent_can_be_told_from_what_is_not_sent() {
     let received = world.ok(&relay, "b", &["--user", "bob", "receive"]);
     assert_eq!(received, "alice: before\nalice: while it is gone\nalice: after\n");
     assert_eq!(world.ok(&relay, "c", &["--user", "carol", "receive"]), "alice: after\n");
+}
+
+/// Between two calls nobody looks after the connection, and it may be gone; the relay is not.
+#[test]
+fn a_relay_that_was_restarted_between_two_calls_is_there() {
+    let world = World::new();
+    let mut relay = world.relay();
+    let port = relay.port();
+    world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let (alices, bob) = (UserName::new("alice").unwrap(), UserName::new("bob").unwrap());
+    let relay = block_on(async {
+        let mut alice = client_of(&world, &relay, "a", "alice").await;
+        relay.stop();
+        relay = Relay::start(&relay.dir.clone(), port, &[]);
+        assert_eq!(alice.devices().await.unwrap().devices.len(), 1);
+        relay.stop();
+        relay = Relay::start(&relay.dir.clone(), port, &[]);
+        alice.send(&bob, Kind::Text, b"one").await.unwrap();
+        // It does not even say that it ends.
+        relay = relay.kill_and_restart();
+        assert_eq!(alice.devices().await.unwrap().devices.len(), 1);
+        relay = relay.kill_and_restart();
+        alice.send(&bob, Kind::Text, b"two").await.unwrap();
+        alice.disconnect().await;
+
+        let mut nobody = connected_to(&world, &relay, "a2").await;
+        relay.stop();
+        relay = Relay::start(&relay.dir.clone(), port, &[]);
+        nobody.login(&alices, &Password::new("correct horse").unwrap()).await.unwrap();
+        nobody.disconnect().await;
+        relay
+    });
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: one\nalice: two\n");
 }
 
 #[test]

@@ -70,7 +70,9 @@ pub enum Error {
     #[error("another program has opened this device's session; log in again to take it back")]
     Replaced,
     /// The connection went before the relay said that it has the message. It waits here and goes out, once, with the next.
-    #[error("the relay has not confirmed the message; it waits here and goes out with the next connection, so do not send it again")]
+    #[error(
+        "the relay has not confirmed the message; it waits here and goes out with the next connection, so do not send it again"
+    )]
     Unconfirmed,
     /// The host has no address.
     #[error("cannot find {host}: {source}")]

@@ -258,6 +258,12 @@ impl Link {
         self.connection.ended().await;
     }
 
+    /// As [`Link::is_closed`], also of what has happened since the connection was last used: it is only kept going while
+    /// somebody waits for it.
+    pub(crate) async fn has_ended(&mut self) -> bool {
+        timeout(Duration::ZERO, self.ended()).await.is_some()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.lost().is_some()
     }

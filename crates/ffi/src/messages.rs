@@ -1,6 +1,8 @@
 //! Messages with all that belongs to them, sent and received.
 
-use crate::handle::{Failure, QPC_TIMEOUT, QPC_UNCONFIRMED, QpqHandle, bytes, c_string, call, text, user_name};
+use crate::handle::{
+    Failure, QPC_TIMEOUT, QPC_UNCONFIRMED, QpqHandle, bytes, c_string, call, text, user_name,
+};
 use qpc_client::executor::block_on;
 use qpc_client::{Durability, ErrorKind, Kind, Message, envelope};
 use std::ffi::{CString, c_char};

@@ -156,7 +156,11 @@ impl Client {
     /// A client like this one that speaks for nobody, over a connection that is nobody's.
     async fn newcomer(&mut self) -> Result<Self, Error> {
         let nobodys = self.engine.is_none();
-        let link = match self.link.take_if(|link| nobodys && !link.is_closed()) {
+        let unused = match self.link.take_if(|_| nobodys) {
+            Some(mut link) => (!link.has_ended().await).then_some(link),
+            None => None,
+        };
+        let link = match unused {
             Some(link) => link,
             None => Link::open(&self.relay, &self.options, self.options.patience).await?,
         };

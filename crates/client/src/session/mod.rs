@@ -124,10 +124,15 @@ impl Client {
     /// The account's devices.
     pub async fn devices(&mut self) -> Result<Devices, Error> {
         let deadline = Instant::now() + self.options.patience;
-        self.ensure_session(deadline).await?;
-        match self.ask(ListDevices {}.into()).await? {
-            Reply::Devices(devices) => Ok(devices),
-            _ => Err(Error::Protocol),
+        loop {
+            self.ensure_session(deadline).await?;
+            match self.ask(ListDevices {}.into()).await {
+                Ok(Reply::Devices(devices)) => return Ok(devices),
+                Ok(_) => return Err(Error::Protocol),
+                // The connection was dead, and nobody had noticed.
+                Err(error) if error.is_of_the_link() && Instant::now() < deadline => self.give_link_up(),
+                Err(error) => return Err(error),
+            }
         }
     }
 

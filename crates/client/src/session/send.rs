@@ -1,7 +1,7 @@
 //! Sending: the conversation with a user, made where there is none, and the message in it.
 
 use super::Client;
-use super::sync::STEP;
+use super::sync::{FIRST_PAUSE, STEP};
 use crate::auth::random;
 use crate::engine::{Answered, Outgoing};
 use crate::error::Error;
@@ -53,7 +53,7 @@ impl Client {
     pub async fn send_envelope(&mut self, recipient: &UserName, envelope: &Envelope) -> Result<Sent, Error> {
         self.check_recipient(recipient)?;
         let deadline = Instant::now() + self.options.patience;
-        let conversation = self.conversation(recipient, deadline).await?;
+        let conversation = self.conversation_in_time(recipient, deadline).await?;
         let outgoing = self.engine()?.send(conversation, envelope)?;
         self.outcomes.insert(envelope.id, None);
         let outcome = self.outcome(outgoing, &envelope.id, deadline).await;
@@ -113,6 +113,22 @@ impl Client {
             self.wait(deadline.min(Instant::now() + STEP)).await?;
         }
         Ok(())
+    }
+
+    /// As [`Client::conversation`], with another connection if there was one that turns out to be dead.
+    async fn conversation_in_time(
+        &mut self,
+        peer: &UserName,
+        deadline: Instant,
+    ) -> Result<ConversationId, Error> {
+        loop {
+            match self.conversation(peer, deadline).await {
+                Err(error) if error.is_of_the_link() && Instant::now() + FIRST_PAUSE < deadline => {
+                    self.give_link_up();
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The conversation with a user, joined and ready to send in.

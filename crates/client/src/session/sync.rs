@@ -124,7 +124,7 @@ impl Client {
             return Err(ended.into());
         }
         if let Some(link) = &mut self.link {
-            if self.synchronised && !link.is_closed() {
+            if self.synchronised && !link.has_ended().await {
                 return Ok(true);
             }
             // Also where a call was dropped before it was done.
