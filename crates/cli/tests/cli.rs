@@ -789,6 +789,32 @@ fn a_relay_that_was_restarted_between_two_calls_is_there() {
     assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: one\nalice: two\n");
 }
 
+/// A program that only looks, and has no time for a connection to be made.
+#[test]
+fn who_only_looks_is_connected_again_too() {
+    let world = World::new();
+    let mut relay = world.relay();
+    let port = relay.port();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob", "--keep-key"]);
+    let far = RelayAddress { port: slow_network(port), ..relay.address.parse().unwrap() };
+    let mut options = Options::from_environment();
+    options.state_root = world.dir.path().join("b");
+    block_on(async {
+        let mut bob = Client::connect(far.into(), options).await.unwrap();
+        bob.login_with_key_file(&UserName::new("bob").unwrap()).await.unwrap();
+        relay.stop();
+        relay = Relay::start(&relay.dir.clone(), port, &[]);
+        world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+        let message = (0..1000).find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            block_on(bob.receive(Duration::ZERO)).unwrap_or_default().pop()
+        });
+        assert_eq!(message.unwrap().body, b"hello");
+        bob.disconnect().await;
+    });
+}
+
 #[test]
 fn version_and_help() {
     for (flag, part) in [("--version", concat!("qpc ", env!("CARGO_PKG_VERSION"))), ("--help", "Exit status")]

@@ -82,7 +82,7 @@ impl RelayEndpoint {
         format!("{}:{}", self.host, self.port)
     }
 
-    fn unreachable(&self, reason: &str) -> Error {
+    pub(crate) fn unreachable(&self, reason: &str) -> Error {
         Error::Unreachable { address: self.address(), reason: reason.to_owned() }
     }
 }

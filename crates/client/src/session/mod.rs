@@ -17,6 +17,7 @@ use qpc_proto::message::{Devices, ErrorCode, HelloReply, KsfProfile, ListDevices
 use qpc_transport::executor::{sleep, timeout, timeout_at};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 pub use follow::{Interrupt, Update};
@@ -74,6 +75,8 @@ pub struct Client {
     relay: RelayEndpoint,
     options: Options,
     link: Option<Link>,
+    /// The connection that is being made; that can take longer than whoever needs it waits.
+    opening: Option<Opening>,
     engine: Option<Engine>,
     /// Why no other session is opened until the user logs in again.
     ended: Option<Ended>,
@@ -237,6 +240,7 @@ impl Client {
             relay,
             options,
             link,
+            opening: None,
             engine: None,
             ended: None,
             synchronised: false,
@@ -261,6 +265,8 @@ impl Client {
         self.link.as_mut().ok_or_else(gone)
     }
 }
+
+type Opening = Pin<Box<dyn Future<Output = Result<Link, Error>> + Send>>;
 
 /// Why a device's session has ended for good. Opened anew by itself it would be taken from whoever has it now, who would
 /// take it back, and so on.

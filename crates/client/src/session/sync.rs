@@ -140,8 +140,15 @@ impl Client {
 
     pub(super) async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
         self.link = None;
-        let patience = deadline.saturating_duration_since(Instant::now()).clamp(GRACE, self.options.patience);
-        self.link = Some(Link::open(&self.relay, &self.options, patience).await?);
+        let opening = self.opening.get_or_insert_with(|| {
+            let (relay, options) = (self.relay.clone(), self.options.clone());
+            Box::pin(async move { Link::open(&relay, &options, options.patience).await })
+        });
+        let opened = timeout_at(deadline.max(Instant::now() + GRACE), opening).await;
+        // The next call goes on with it.
+        let Some(opened) = opened else { return Err(self.relay.unreachable("it does not answer")) };
+        self.opening = None;
+        self.link = Some(opened?);
         match self.open_session().await {
             // The device is not the account's any more, or the relay lost it with a restored backup.
             Err(Error::AuthFailed) => Err(self.end(Ended::Revoked)),
