@@ -442,6 +442,26 @@ fn people_can_be_told_apart() {
     assert_eq!(number("b", "bob", "alice").1, second);
 }
 
+/// Somebody of a known name, but not that one, has written first: who answers is told why that does not go.
+#[test]
+fn nobody_answers_a_stranger_unawares() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+    assert_eq!(relay.admin(&["user", "remove", "bob"]).0, 0);
+    world.ok(&relay, "b2", &["register", "bob"]);
+    world.ok(&relay, "b2", &["--user", "bob", "send", "alice", "it is me"]);
+    let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "receive", "--timeout", "0"]);
+    assert!(status == 7 && err.contains("new identity"), "{status} {err}");
+    let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+    assert!(status == 1 && err.contains("new identity"), "{status} {err}");
+    world.ok(&relay, "a", &["--user", "alice", "accept", "bob"]);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "hello"]);
+    assert_eq!(world.ok(&relay, "b2", &["--user", "bob", "receive"]), "alice: hello\n");
+}
+
 /// What is typed at the prompt is not shown, can be corrected, and after Ctrl-C the terminal is as it was.
 #[test]
 fn the_prompt_leaves_the_terminal_as_it_was() {

@@ -140,6 +140,8 @@ pub struct ConversationState {
     pub epoch: u64,
     /// Whether a commit of this device waits for the relay's answer.
     pub pending: bool,
+    /// Who has another identity than the one that is trusted, so that this device does not join.
+    pub blocked: Option<UserName>,
 }
 
 /// A message that was received.
@@ -374,6 +376,7 @@ impl<S: Storage> Engine<S> {
             joined: row.joined,
             epoch: row.epoch,
             pending: self.state.group_is_busy(id),
+            blocked: row.blocked.clone(),
         })
     }
 

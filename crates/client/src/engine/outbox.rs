@@ -50,6 +50,8 @@ pub enum Answered {
         number: u64,
         /// How long to wait.
         seconds: u64,
+        /// Why.
+        error: Error,
     },
     /// The relay has the message.
     MessageStored {
@@ -96,7 +98,7 @@ impl<S: Storage> Engine<S> {
         if let Reply::Error(error) = reply
             && let Some(seconds) = wait_for(error)
         {
-            return Ok(Answered::Later { number, seconds });
+            return Ok(Answered::Later { number, seconds, error: error.clone() });
         }
         let mut draft = self.state.draft();
         // The relay keeps no account of what it refused. Told of that number, it would think that its store went back in time.

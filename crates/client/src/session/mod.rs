@@ -165,8 +165,7 @@ impl Client {
         self.ensure_session(deadline).await?;
         let outgoing = self.engine()?.revoke_device(device)?;
         match self.submit(outgoing, deadline).await? {
-            Answered::Refused { error, .. } => Err(refused(error)),
-            Answered::Later { .. } => Err(Error::Timeout),
+            Answered::Refused { error, .. } | Answered::Later { error, .. } => Err(refused(error)),
             _ => Ok(()),
         }
     }

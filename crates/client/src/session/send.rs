@@ -3,7 +3,7 @@
 use super::Client;
 use super::sync::{FIRST_PAUSE, STEP};
 use crate::auth::random;
-use crate::engine::{Answered, Outgoing};
+use crate::engine::{Answered, EngineError, Outgoing};
 use crate::error::Error;
 use crate::link::{refused, wall_clock};
 use qpc_proto::envelope::{Envelope, Kind};
@@ -164,13 +164,21 @@ impl Client {
             self.engine()?.conversation_opened(peer, &found)?;
             if found.epoch == 0 {
                 self.create_group(peer, found.id, deadline).await?;
-            } else if found.member {
-                // The invitation is on its way, or lost: then this device joins by itself.
-                self.wait(deadline.min(Instant::now() + STEP)).await?;
-                let joined = self.engine()?.direct(peer).is_some_and(|state| state.joined);
-                if !joined && self.engine()?.delivered() >= self.backlog {
-                    self.engine()?.reconcile(found.id, Some(found.epoch))?;
-                }
+                continue;
+            }
+            self.work(deadline).await?;
+            let state = self.engine()?.direct(peer);
+            if let Some(user) = state.as_ref().and_then(|state| state.blocked.clone()) {
+                return Err(EngineError::IdentityChanged { user }.into());
+            }
+            if state.is_some_and(|state| state.joined) {
+                continue;
+            }
+            self.wait(deadline.min(Instant::now() + STEP)).await?;
+            let joined = self.engine()?.direct(peer).is_some_and(|state| state.joined);
+            if found.member && !joined && self.engine()?.delivered() >= self.backlog {
+                // The invitation is lost: this device joins by itself.
+                self.engine()?.reconcile(found.id, Some(found.epoch))?;
             }
         }
     }
@@ -192,7 +200,16 @@ impl Client {
             packages.push((user, found));
         }
         let outgoing = self.engine()?.create_group(id, &packages)?;
-        self.submit(outgoing, deadline).await.map(drop)
+        match self.submit(outgoing, deadline).await? {
+            // Somebody was faster, or the key packages were held for too long: what to do now, the relay is asked again.
+            Answered::CommitRefused { error, .. }
+                if matches!(error.code, ErrorCode::WrongEpoch | ErrorCode::LeaseInvalid) =>
+            {
+                Ok(())
+            }
+            Answered::CommitRefused { error, .. } | Answered::Later { error, .. } => Err(refused(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a numbered request and hands its answer to the engine.
@@ -206,12 +223,12 @@ impl Client {
                 Answered::Refused { message: Some(id), error } => {
                     self.tell_outcome(id, Err(refused(error.clone())));
                 }
-                Answered::Later { seconds, .. } => {
+                Answered::Later { seconds, error, .. } => {
                     let pause = Duration::from_secs((*seconds).clamp(1, 30));
                     if Instant::now() + pause >= deadline {
                         // It stays in the outbox; who waits for it learns why it has not gone out.
-                        if let (Reply::Error(error), Request::SendMessage(_)) = (reply, &request) {
-                            self.postponed = Some(error);
+                        if let Request::SendMessage(_) = &request {
+                            self.postponed = Some(error.clone());
                         }
                         return Ok(answered);
                     }

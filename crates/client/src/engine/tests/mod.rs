@@ -632,7 +632,10 @@ fn errors_of_the_moment_keep_the_request() {
     let engine = &mut world.peers[0].engine;
     for (code, detail, seconds) in [(ErrorCode::Busy, 7, 7), (ErrorCode::StorageFailed, 0, 30)] {
         let answered = engine.answered(outgoing.number, &refusal(code, detail)).unwrap();
-        assert_eq!(answered, Answered::Later { number: outgoing.number, seconds });
+        assert!(matches!(
+            answered,
+            Answered::Later { number, seconds: wait, error } if (number, wait, error.code) == (outgoing.number, seconds, code)
+        ));
         assert_eq!(engine.outbox().unwrap(), std::slice::from_ref(&outgoing));
     }
     let answered = engine.answered(outgoing.number, &refusal(ErrorCode::QueueFull, 0)).unwrap();
