@@ -380,7 +380,7 @@ fn recipients_that_are_gone() {
     world.ok(&relay, "a", &["register", "alice"]);
     // Which gets everything, too; that does not count.
     world.ok(&relay, "a2", &["--user", "alice", "login"]);
-    world.ok(&relay, "b", &["register", "bob"]);
+    world.ok(&relay, "b", &["register", "bob", "--keep-key"]);
     let send = ["--user", "alice", "send", "bob", "hello"];
     world.ok(&relay, "a", &send);
     let device = relay.admin(&["device", "list", "bob"]).1;
@@ -388,6 +388,12 @@ fn recipients_that_are_gone() {
     assert_eq!(relay.admin(&["device", "revoke", "bob", device]).0, 0);
     let (status, _, err) = world.run(&relay, "a", &send);
     assert!(status == 6 && err.contains("bob has no device"), "{status} {err}");
+    // It is told what became of it; there was no password that could have been wrong.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    command.args(["--relay", &relay.address, "--user", "bob", "receive", "--state"]);
+    command.arg(world.dir.path().join("b")).env_remove("QPC_PASSWORD").stdin(Stdio::null());
+    let (status, _, err) = outcome(command.output().unwrap());
+    assert!(status == 4 && err.contains("this device was revoked"), "{status} {err}");
     // The account's next device takes part in the conversation again.
     world.ok(&relay, "b", &["--user", "bob", "login"]);
     world.ok(&relay, "a", &send);

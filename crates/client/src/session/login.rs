@@ -297,7 +297,11 @@ impl Client {
     pub(super) async fn open_session(&mut self) -> Result<(), Error> {
         let exporter = self.link()?.exporter;
         let request = self.engine()?.open_session_request(&exporter);
-        self.session(request.into()).await
+        match self.session(request.into()).await {
+            // The device is not the account's any more, or the relay lost it with a restored backup.
+            Err(Error::AuthFailed) => Err(Error::Revoked),
+            other => other,
+        }
     }
 
     async fn session(&mut self, request: Request) -> Result<(), Error> {

@@ -150,8 +150,7 @@ impl Client {
         self.opening = None;
         self.link = Some(opened?);
         match self.open_session().await {
-            // The device is not the account's any more, or the relay lost it with a restored backup.
-            Err(Error::AuthFailed) => Err(self.end(Ended::Revoked)),
+            Err(Error::Revoked) => Err(self.end(Ended::Revoked)),
             Err(error) => Err(error),
             Ok(()) => self.synchronise(deadline).await,
         }
