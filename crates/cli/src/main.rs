@@ -159,9 +159,14 @@ async fn talk(args: &Args) -> Result<(), Failure> {
     if let Some(state) = &args.state {
         options.state_root.clone_from(state);
     }
-    let password = match &args.command {
-        Command::Health => None,
-        _ => password::find(args.password_file.as_deref(), "QPC_PASSWORD")?,
+    // Also what is typed, before there is a connection: the relay does not wait for it for ever.
+    let password = match &user {
+        None => None,
+        Some(user) => match password::find(args.password_file.as_deref(), "QPC_PASSWORD")? {
+            None if matches!(args.command, Command::Register { .. }) => Some(password::ask(true)?),
+            None if Client::needs_password(&endpoint, &options, user)? => Some(password::ask(false)?),
+            found => found,
+        },
     };
     let mut client = Client::connect(endpoint, options).await?;
     let result = serve(args, &mut client, user.as_ref(), recipient.as_ref(), password, &messages).await;
@@ -184,17 +189,12 @@ async fn serve(
         }
         return write_out(out.as_bytes());
     };
-    if let Command::Register { invite, .. } = &args.command {
-        let password = password.map_or_else(|| password::ask(true), Ok)?;
-        return Ok(client.register(user, &password, invite.as_deref()).await?);
-    }
-    match password {
-        Some(ref password) => client.login(user, password).await?,
-        // A key file needs no password; where there is none, somebody may be there to ask.
-        None => match client.login_with_key_file(user).await {
-            Err(Error::StateKey(_)) => client.login(user, &password::ask(false)?).await?,
-            other => other?,
-        },
+    match (&args.command, &password) {
+        (Command::Register { invite, .. }, Some(password)) => {
+            return Ok(client.register(user, password, invite.as_deref()).await?);
+        }
+        (_, Some(password)) => client.login(user, password).await?,
+        (_, None) => client.login_with_key_file(user).await?,
     }
     match (&args.command, recipient) {
         (Command::Send { .. }, Some(recipient)) => {

@@ -66,6 +66,15 @@ impl Client {
         }
     }
 
+    /// Whether there is no key file to log in without a password by.
+    pub fn needs_password(relay: &RelayEndpoint, options: &Options, user: &UserName) -> Result<bool, Error> {
+        match StateDir::new(&options.state_root, &relay.fingerprint(), user).unattended_key() {
+            Ok(_) => Ok(false),
+            Err(Error::StateKey(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Logs in without a password, by the key file of an earlier login with [`Options::keep_key`].
     ///
     /// [`Options::keep_key`]: super::Options::keep_key
