@@ -5,7 +5,7 @@
 
 mod resolve;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trust;
 
 use crate::error::Error;

@@ -255,15 +255,15 @@ fn message(len: usize) -> Request {
 }
 
 /// The relay's end of a connection.
-struct Relay {
-    connection: Connection,
+pub(crate) struct Relay {
+    pub(crate) connection: Connection,
     control: StreamId,
     decoder: Decoder,
 }
 
 impl Relay {
     /// The next whole request on the control stream; `None` once there is none to come.
-    async fn next_request(&mut self) -> Option<ClientFrame> {
+    pub(crate) async fn next_request(&mut self) -> Option<ClientFrame> {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
                 return Some(ClientFrame::decode(frame).unwrap());
@@ -273,13 +273,13 @@ impl Relay {
         }
     }
 
-    async fn say_raw(&mut self, message: &[u8]) {
+    pub(crate) async fn say_raw(&mut self, message: &[u8]) {
         let len = u32::try_from(message.len()).unwrap();
         let frame = [&len.to_be_bytes(), message].concat();
         self.connection.write_all(self.control, &frame).await.unwrap();
     }
 
-    async fn say(&mut self, id: u32, reply: impl Into<Reply>) {
+    pub(crate) async fn say(&mut self, id: u32, reply: impl Into<Reply>) {
         let frame = frame::encode(&RelayFrame { id, reply: Some(reply.into()) });
         self.connection.write_all(self.control, &frame).await.unwrap();
     }
@@ -290,7 +290,7 @@ fn options() -> Options {
 }
 
 /// A link and the other end of it, whose control stream takes `window` bytes that are not read.
-async fn connected(window: u32) -> (Link, Relay) {
+pub(crate) async fn connected(window: u32) -> (Link, Relay) {
     let (waiting, relay) = server(window);
     let options = options();
     let opened = Link::open(&relay, &options, Duration::from_secs(10));
@@ -298,7 +298,7 @@ async fn connected(window: u32) -> (Link, Relay) {
     (link.unwrap(), relay)
 }
 
-async fn accept(mut connection: Connection) -> Relay {
+pub(crate) async fn accept(mut connection: Connection) -> Relay {
     let control = connection.accept().await.unwrap();
     let mut relay = Relay { connection, control, decoder: Decoder::new(MAX_CONTROL_FRAME) };
     let hello = relay.next_request().await.unwrap();
@@ -307,7 +307,7 @@ async fn accept(mut connection: Connection) -> Relay {
 }
 
 /// What two futures give.
-async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+pub(crate) async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
     let (mut one, mut other) = (pin!(one), pin!(other));
     let (mut first, mut second) = (None, None);
     poll_fn(|context| {
@@ -333,7 +333,7 @@ async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>
 }
 
 /// The end of a connection that waits for the other, and where it is.
-fn server(window: u32) -> (Connection, RelayEndpoint) {
+pub(crate) fn server(window: u32) -> (Connection, RelayEndpoint) {
     let (leaf, key, ca) = certificates();
     let fingerprint = spki_fingerprint(&ca).unwrap();
     let mut crypto = rustls::ServerConfig::builder_with_provider(tls::provider())

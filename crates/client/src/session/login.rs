@@ -314,7 +314,7 @@ impl Client {
     }
 
     async fn session(&mut self, request: Request) -> Result<(), Error> {
-        self.synchronised = false;
+        (self.synchronised, self.compared) = (false, false);
         let Reply::Session(session) = self.ask(request).await? else { return Err(Error::Protocol) };
         self.engine()?.session_opened(&session)?;
         self.backlog = session.next_delivery.saturating_sub(1);

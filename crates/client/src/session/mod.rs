@@ -5,6 +5,8 @@ mod follow;
 mod login;
 mod send;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::{Account as Me, Answered, Contact, Event};
 use crate::error::Error;
@@ -82,6 +84,8 @@ pub struct Client {
     ended: Option<Ended>,
     /// The connection has a session, and everything that follows from opening one is done.
     synchronised: bool,
+    /// The relay's list of conversations was compared with what is known here since the session was opened.
+    compared: bool,
     /// Deliveries granted and not yet come.
     credit: u32,
     /// The delivery up to which the queue reached when the session was opened.
@@ -243,6 +247,7 @@ impl Client {
             engine: None,
             ended: None,
             synchronised: false,
+            compared: false,
             credit: 0,
             backlog: 0,
             events: VecDeque::new(),

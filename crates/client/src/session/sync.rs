@@ -52,11 +52,18 @@ impl Client {
             self.submit(outgoing, deadline).await?;
         }
         self.grant().await?;
-        // Invitations come before the question where this device is missing.
-        self.drain_backlog(deadline).await?;
+        // To open a session costs more than to wait for what it brings, however impatient the caller is.
+        self.drain_backlog(deadline.max(Instant::now() + self.options.patience)).await?;
+        self.work(deadline).await?;
+        self.synchronised = true;
+        Ok(())
+    }
+
+    /// Compares what the relay says of the conversations with what is known here. Only when the queue is empty: until
+    /// then the relay is ahead of this device by what it has not read yet, and no invitation is missing.
+    async fn compare_conversations(&mut self) -> Result<(), Error> {
         for conversation in self.list_conversations().await? {
-            let known = self.engine()?.conversations().find(|c| c.conversation == conversation.id);
-            let joined = known.is_some_and(|known| known.joined);
+            let joined = self.has_joined(&conversation.id)?;
             match (joined, conversation.member) {
                 _ if conversation.epoch == 0 => {}
                 (true, true) => self.engine()?.reconcile(conversation.id, Some(conversation.epoch))?,
@@ -65,8 +72,7 @@ impl Client {
                 (false, true) => {}
             }
         }
-        self.work(deadline).await?;
-        self.synchronised = true;
+        self.compared = true;
         Ok(())
     }
 
@@ -156,21 +162,51 @@ impl Client {
         }
     }
 
-    /// Waits until everything that was in the queue when the session was opened is here.
+    /// Waits until everything that was in the queue when the session was opened is here, or the deadline has passed.
     async fn drain_backlog(&mut self, deadline: Instant) -> Result<(), Error> {
         self.take_pushes().await?;
-        while self.engine()?.delivered() < self.backlog {
-            if Instant::now() >= deadline.max(Instant::now() - GRACE) {
-                return Ok(());
-            }
+        while self.is_behind()? && Instant::now() < deadline {
             let before = self.engine()?.delivered();
             self.wait(deadline.min(Instant::now() + STEP)).await?;
             if self.engine()?.delivered() == before {
-                // Expired entries leave gaps at the end: what does not come now is not there.
-                self.backlog = before;
+                self.probe_backlog().await?;
             }
         }
         Ok(())
+    }
+
+    /// Nothing comes: looks whether there is anything left in the queue. Entries expire from the oldest on, and those
+    /// of a volatile store are lost wherever they are; so this looks at the end first, and from there ever further.
+    async fn probe_backlog(&mut self) -> Result<(), Error> {
+        let mut step = 1;
+        while self.is_behind()? {
+            let probe = FetchDelivery { seq: self.backlog };
+            let Reply::Delivery(found) = self.ask(probe.into()).await? else { return Err(Error::Protocol) };
+            if found.entry.is_some() {
+                break;
+            }
+            self.backlog = self.backlog.saturating_sub(step);
+            step *= 2;
+        }
+        Ok(())
+    }
+
+    /// Whether the queue holds something that was there when the session was opened.
+    fn is_behind(&mut self) -> Result<bool, Error> {
+        Ok(self.engine()?.delivered() < self.backlog)
+    }
+
+    fn has_joined(&mut self, id: &ConversationId) -> Result<bool, Error> {
+        Ok(self.engine()?.conversations().any(|known| known.conversation == *id && known.joined))
+    }
+
+    /// Whether the queue has to be empty first. A device that joins anew can read nothing of what came before; and it is
+    /// not behind the group if the commits are in its queue.
+    fn must_wait(&mut self, want: &Want) -> Result<bool, Error> {
+        match want {
+            Want::Join(id) | Want::Reconcile(id) => Ok(self.is_behind()? && self.has_joined(id)?),
+            _ => Ok(false),
+        }
     }
 
     /// Does what the engine wants, each thing once.
@@ -178,8 +214,17 @@ impl Client {
         let mut done = Vec::new();
         loop {
             self.take_pushes().await?;
-            let wants = self.engine()?.wants();
-            let Some(want) = wants.into_iter().find(|want| !done.contains(want)) else { return Ok(()) };
+            if !self.compared && !self.is_behind()? {
+                self.compare_conversations().await?;
+            }
+            let mut next = None;
+            for want in self.engine()?.wants() {
+                if !done.contains(&want) && !self.must_wait(&want)? {
+                    next = Some(want);
+                    break;
+                }
+            }
+            let Some(want) = next else { return Ok(()) };
             done.push(want);
             match self.fulfil(want, deadline).await {
                 Ok(()) => {}

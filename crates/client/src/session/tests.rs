@@ -1,0 +1,217 @@
+//! A session with a relay that says what a test wants it to.
+
+use super::*;
+use crate::engine::Want;
+use crate::link::tests as link;
+use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy};
+use crate::state::StateDir;
+use qpc_proto::frame::{self, Decoder};
+use qpc_proto::id::{ConversationId, Fingerprint, Generation};
+use qpc_proto::limits::MAX_BULK_FRAME;
+use qpc_proto::message::{
+    Accepted, ClientFrame, Conversation, Conversations, Delivery, Done, Durability, Entry, RefusedEntry,
+    RelayFrame, Session,
+};
+use qpc_proto::wire::{List, Message as _};
+use qpc_transport::executor::{block_on, unless};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+const CONVERSATION: ConversationId = ConversationId([1; 16]);
+
+#[test]
+fn what_waits_in_the_queue_comes_before_a_comparison_of_epochs() {
+    block_on(async {
+        let mut world = World::new().await;
+        (world.relay.session.next_delivery, world.relay.queue) = (3, BTreeSet::from([1, 2]));
+        // The commit to it is in the queue.
+        world.relay.epoch = 2;
+        world.relay.session.generation = Generation([2; 16]);
+        world.open_session().await.unwrap();
+        assert_eq!((world.relay.lists, world.relay.groups), (0, 0));
+        let wants = world.client.engine().unwrap().wants();
+        assert!(wants.contains(&Want::Reconcile(CONVERSATION)) && !wants.contains(&Want::Join(CONVERSATION)));
+
+        // It goes on where it stopped.
+        for seq in [1, 2] {
+            world.relay.push(seq).await;
+        }
+        world.relay.epoch = 1;
+        world.catch_up().await.unwrap();
+        assert_eq!(world.relay.lists, 1);
+        world.catch_up().await.unwrap();
+        assert_eq!(world.relay.lists, 1);
+    });
+}
+
+#[test]
+fn entries_that_have_expired_are_not_waited_for() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.relay.session.next_delivery = 701;
+        world.open_session().await.unwrap();
+        assert_eq!(world.relay.lists, 1);
+        assert!(world.relay.probes <= 10, "{}", world.relay.probes);
+    });
+}
+
+/// A client whose device is in a group, and its relay.
+struct World {
+    client: Client,
+    relay: Relay,
+    _state: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (link, end) = link::connected(64 * 1024).await;
+        let state = tempfile::tempdir().unwrap();
+        let user = UserName::new("alice").unwrap();
+        let dir = StateDir::new(state.path(), &Fingerprint([0; 32]), &user);
+        let entropy = SystemEntropy::new();
+        let identity = IdentitySecret::generate(&entropy).unwrap();
+        let device = DeviceSecret::generate(&entropy).unwrap();
+        let certificate = device.certify(&user, &identity);
+        let journal = dir.journal(&Zeroizing::new([1; 32])).unwrap();
+        let mut engine = Engine::create(journal, Arc::new(entropy), device, certificate).unwrap();
+
+        let relay = Relay::new(end, engine.account().device);
+        engine.session_opened(&relay.session).unwrap();
+        let found = relay.conversation();
+        engine.conversation_opened(&UserName::new("bob").unwrap(), &found).unwrap();
+        let created = engine.create_group(CONVERSATION, &[]).unwrap();
+        engine.answered(created.number, &Accepted { epoch: 1 }.into()).unwrap();
+
+        let options = Options { patience: Duration::from_secs(3), ..Options::from_environment() };
+        let endpoint = link::server(1024).1;
+        let client = Client { engine: Some(engine), ..Client::with(endpoint, options, Some(link)) };
+        Self { client, relay, _state: state }
+    }
+
+    /// Opens a session for a caller that is in a hurry.
+    async fn open_session(&mut self) -> Result<(), Error> {
+        let Self { client, relay, .. } = self;
+        relay
+            .during(async {
+                client.open_session().await?;
+                client.synchronise(Instant::now()).await
+            })
+            .await
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        let Self { client, relay, .. } = self;
+        let deadline = Instant::now() + client.options.patience;
+        relay.during(client.catch_up(deadline)).await
+    }
+}
+
+/// The relay's end, and what it says.
+struct Relay {
+    end: link::Relay,
+    session: Session,
+    /// Of the conversation.
+    epoch: u64,
+    /// Entries that can be fetched.
+    queue: BTreeSet<u64>,
+    /// How often it was asked for conversations, for a group, for an entry.
+    lists: usize,
+    groups: usize,
+    probes: usize,
+}
+
+impl Relay {
+    fn new(end: link::Relay, device: DeviceId) -> Self {
+        let session = Session {
+            device,
+            last_number: 0,
+            next_delivery: 1,
+            key_packages: 30,
+            last_resort: true,
+            generation: Generation([1; 16]),
+        };
+        Self { end, session, epoch: 1, queue: BTreeSet::new(), lists: 0, groups: 0, probes: 0 }
+    }
+
+    /// Answers until `client` is done.
+    async fn during<T>(&mut self, client: impl Future<Output = T>) -> T {
+        let mut output = None;
+        unless(async { output = Some(client.await) }, self.serve()).await;
+        output.unwrap()
+    }
+
+    async fn serve(&mut self) {
+        loop {
+            if let Some(Some(frame)) = timeout(TURN, self.end.next_request()).await {
+                if let Some(reply) = self.answer(&frame.request.unwrap()) {
+                    self.end.say(frame.id, reply).await;
+                }
+            } else if let Some(Ok(stream)) = timeout(TURN, self.end.connection.accept()).await {
+                let mut decoder = Decoder::new(MAX_BULK_FRAME);
+                while let Some(bytes) = self.end.connection.read(stream).await.unwrap() {
+                    decoder.feed(&bytes);
+                }
+                let frame = ClientFrame::decode(decoder.next_frame().unwrap().unwrap()).unwrap();
+                let reply = self.answer(&frame.request.unwrap());
+                let frame = frame::encode(&RelayFrame { id: frame.id, reply });
+                self.end.connection.write_all(stream, &frame).await.unwrap();
+                self.end.connection.finish(stream);
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Option<Reply> {
+        Some(match request {
+            Request::OpenSession(_) => self.session.clone().into(),
+            Request::Credit(_) => return None,
+            Request::ListConversations(_) => {
+                self.lists += 1;
+                let conversations = List::new(vec![self.conversation()]).unwrap();
+                Conversations { conversations, more: false }.into()
+            }
+            Request::FetchGroup(_) => {
+                self.groups += 1;
+                let code = ErrorCode::Internal;
+                qpc_proto::message::Error { code, reason: Default::default(), detail: 0 }.into()
+            }
+            Request::FetchDelivery(fetch) => {
+                self.probes += 1;
+                let entry = self.queue.contains(&fetch.seq).then(entry);
+                Delivery { seq: fetch.seq, too_large: 0, entry }.into()
+            }
+            _ => Done {}.into(),
+        })
+    }
+
+    fn conversation(&self) -> Conversation {
+        Conversation {
+            id: CONVERSATION,
+            epoch: self.epoch,
+            created: false,
+            member: true,
+            accounts: List::default(),
+            resync: false,
+        }
+    }
+
+    async fn push(&mut self, seq: u64) {
+        self.end.say(0, Delivery { seq, too_large: 0, entry: Some(entry()) }).await;
+    }
+}
+
+/// An entry that changes nothing.
+fn entry() -> Entry {
+    Entry {
+        conversation: CONVERSATION,
+        sender: None,
+        time: 0,
+        age: 0,
+        durability: Durability::Durable,
+        kind: Some(RefusedEntry {}.into()),
+    }
+}
+
+/// How long the relay looks at one of its streams before it looks at another.
+const TURN: Duration = Duration::from_millis(5);
