@@ -199,11 +199,12 @@ impl<S: Storage> Engine<S> {
             return Ok(());
         }
         let row = draft.conversation(&self.state, id);
-        row.reconcile = false;
+        let asked = std::mem::take(&mut row.reconcile);
         match relay_epoch {
             None | Some(0) if row.joined => row.restore = true,
             Some(epoch) if row.joined && epoch < row.epoch => row.restore = true,
-            Some(epoch) if row.joined => row.join |= epoch > row.epoch || row.left_out,
+            // Of a relay that went back in time the same number may be another epoch: the group itself tells.
+            Some(epoch) if row.joined => row.join |= epoch > row.epoch || row.left_out || asked,
             epoch => row.join = epoch.is_some_and(|epoch| epoch > 0),
         }
         self.commit(draft)

@@ -503,6 +503,25 @@ fn a_relay_that_went_back_in_time_gets_the_group_back() {
     }
 }
 
+/// Two groups grew from the one that the relay went back to, and have come as far as each other.
+#[test]
+fn a_fork_with_the_same_number_is_noticed() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    let (groups, queues) = (world.relay.groups.clone(), world.relay.queues.clone());
+    world.peers[0].engine.self_update(id).unwrap();
+    world.flush(0);
+    (world.relay.groups, world.relay.queues) = (groups, queues);
+    world.relay.generation.0[0] += 1;
+    world.open_session(1);
+    world.peers[1].engine.self_update(id).unwrap();
+    world.flush(1);
+    world.open_session(0);
+    world.run();
+    world.assert_talks(id, &[0, 1]);
+    assert_eq!(world.peers[1].engine.members(&id).unwrap().len(), 2);
+}
+
 #[test]
 fn a_revoked_device_is_removed() {
     let mut world = World::new(&["alice", "bob", "bob"]);
