@@ -621,7 +621,7 @@ fn the_owner_is_obeyed() {
         device.split_whitespace().find_map(|field| field.strip_prefix("device=")).unwrap().to_owned();
     assert_eq!(relay.admin(&["device", "revoke", "alice", &device]), (0, String::new()));
     assert_eq!(relay.admin(&["device", "revoke", "alice", &device]).0, 1);
-    // The revoked device comes back with the password, as a device that enrols.
+    // With the password there is a device again.
     world.ok(&relay, "a", &["--user", "alice", "login"]);
     assert_eq!(relay.admin(&["user", "remove", "alice"]).0, 0);
     assert_eq!(world.run(&relay, "a", &["--user", "alice", "login"]).0, 5);
@@ -844,6 +844,29 @@ fn who_only_looks_is_connected_again_too() {
         assert_eq!(message.unwrap().body, b"hello");
         bob.disconnect().await;
     });
+}
+
+/// The numbers of a new queue are those that the old one had.
+#[test]
+fn a_revoked_device_logs_in_as_a_new_one() {
+    let world = World::new();
+    let relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    for n in 0..4 {
+        world.ok(&relay, "a", &["--user", "alice", "send", "bob", &n.to_string()]);
+    }
+    world.ok(&relay, "b", &["--user", "bob", "receive"]);
+    let device = || {
+        let list = relay.admin(&["device", "list", "bob"]).1;
+        list.split_whitespace().find_map(|field| field.strip_prefix("device=")).unwrap().to_owned()
+    };
+    let revoked = device();
+    assert_eq!(relay.admin(&["device", "revoke", "bob", &revoked]).0, 0);
+    world.ok(&relay, "b", &["--user", "bob", "login"]);
+    assert_ne!(device(), revoked);
+    world.ok(&relay, "a", &["--user", "alice", "send", "bob", "after"]);
+    assert_eq!(world.ok(&relay, "b", &["--user", "bob", "receive"]), "alice: after\n");
 }
 
 #[test]

@@ -180,14 +180,9 @@ impl StateDir {
 
 /// The state key, from whichever slot opens: the relay's, which a change of password elsewhere has renewed, or the
 /// folder's own.
-pub(crate) fn open_slot(
-    export: &ExportKey,
-    slots: &Slots,
-    relays: Option<&[u8]>,
-) -> Result<Option<StateKey>, Error> {
+pub(crate) fn open_slot(export: &ExportKey, slots: &Slots, relays: &[u8]) -> Result<Option<StateKey>, Error> {
     let key = export.key(STATE_KEY)?;
-    let candidates = relays.into_iter().chain([&*slots.password]);
-    Ok(candidates.into_iter().find_map(|slot| key.open(slots.device.as_ref(), slot)))
+    Ok([relays, &*slots.password].into_iter().find_map(|slot| key.open(slots.device.as_ref(), slot)))
 }
 
 #[cfg(test)]

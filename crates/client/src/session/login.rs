@@ -55,12 +55,10 @@ impl Client {
         match self.known_device(&export, &identity, &account, &dir)? {
             None => self.new_device(user, &export, &identity, &dir).await,
             Some((engine, key)) => {
-                let known = account.devices.iter().any(|slot| slot.device == engine.account().device);
                 let slots = self.slots(&export, engine.account().device, &key, &dir)?;
                 dir.write_slots(&slots)?;
                 self.engine = Some(engine);
-                let session =
-                    if known { self.open_session().await } else { self.enrol(slots.password).await };
+                let session = self.open_session().await;
                 self.settle(session).await
             }
         }
@@ -231,7 +229,9 @@ impl Client {
         StateDir::new(&self.options.state_root, &self.relay.fingerprint(), user)
     }
 
-    /// The device whose state is in the folder, if this account's password opens it.
+    /// The device whose state is in the folder, if it is still one of the account's and the account's password opens it.
+    /// One that was revoked or has expired does not come back: its queue begins anew, with numbers that this state has
+    /// seen, and others are about to remove its id from their groups.
     fn known_device(
         &self,
         export: &ExportKey,
@@ -241,8 +241,9 @@ impl Client {
     ) -> Result<Option<(Engine, StateKey)>, Error> {
         let Some(slots) = dir.slots()? else { return Ok(None) };
         let relays = account.devices.iter().find(|slot| slot.device == slots.device);
-        let key = open_slot(export, &slots, relays.map(|slot| &*slot.state_slot))?;
-        if let Some(key) = key {
+        if let Some(relays) = relays
+            && let Some(key) = open_slot(export, &slots, &relays.state_slot)?
+        {
             match dir.open(&key) {
                 Ok(engine) if engine.account().identity_key == identity.public() => {
                     return Ok(Some((engine, key)));
