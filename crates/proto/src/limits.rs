@@ -57,3 +57,6 @@ pub const MIN_PADDED: usize = 256;
 pub const PAST_EPOCHS: u64 = 3;
 /// Answers the relay remembers for each device.
 pub const REMEMBERED_ANSWERS: u64 = 64;
+/// The highest number of a request or a delivery that a device may claim to know: more than anybody gets to by counting,
+/// yet with room behind it.
+pub const MAX_CLAIM: u64 = 1 << 62;

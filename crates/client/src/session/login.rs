@@ -8,7 +8,7 @@ use crate::link::{Link, RelayEndpoint};
 use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy, device_id};
 use crate::state::{Engine, Slots, StateDir, StateKey, open_slot};
 use qpc_proto::id::{DeviceId, UserName};
-use qpc_proto::limits::{MAX_LABEL, MAX_SEALED};
+use qpc_proto::limits::{MAX_CLAIM, MAX_LABEL, MAX_SEALED};
 use qpc_proto::message::{
     Account, ChangePasswordFinish, ChangePasswordStart, DeviceSlot, EnrolDevice, ErrorCode, LoginFinish,
     LoginStart, RegisterFinish, RegisterStart, Reply, Request,
@@ -317,6 +317,10 @@ impl Client {
     async fn session(&mut self, request: Request) -> Result<(), Error> {
         (self.synchronised, self.compared) = (false, false);
         let Reply::Session(session) = self.ask(request).await? else { return Err(Error::Protocol) };
+        // What is stored of them a relay is told again, and it refuses too high ones; requests are counted on from there.
+        if session.last_number > MAX_CLAIM / 2 || session.next_delivery > MAX_CLAIM {
+            return Err(Error::Protocol);
+        }
         self.engine()?.session_opened(&session)?;
         self.backlog = session.next_delivery.saturating_sub(1);
         self.credit = 0;

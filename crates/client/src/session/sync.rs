@@ -6,6 +6,7 @@ use crate::engine::{EngineError, Event, InboxMessage, Want};
 use crate::error::Error;
 use crate::link::{Link, Push, refused, wall_clock};
 use qpc_proto::id::{ConversationId, MessageId};
+use qpc_proto::limits::MAX_CLAIM;
 use qpc_proto::message::{
     Ack, Conversation, Credit, Durability, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations,
     NoticeKind, Reply, ReportCommit, Request,
@@ -317,6 +318,10 @@ impl Client {
     pub(super) async fn take_pushes_now(&mut self) -> Result<(), Error> {
         while let Some(push) = self.link()?.take_pushed() {
             match push {
+                Push::Delivery(delivery) if delivery.seq > MAX_CLAIM => {
+                    self.link = None;
+                    return Err(Error::Protocol);
+                }
                 Push::Delivery(delivery) => {
                     self.credit = self.credit.saturating_sub(1);
                     let entry = match delivery.entry {

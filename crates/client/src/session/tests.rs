@@ -7,7 +7,7 @@ use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy};
 use crate::state::StateDir;
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::{ConversationId, Fingerprint, Generation};
-use qpc_proto::limits::MAX_BULK_FRAME;
+use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CLAIM};
 use qpc_proto::message::{
     Accepted, ClientFrame, Conversation, Conversations, Delivery, Done, Durability, Entry, RefusedEntry,
     RelayFrame, Session,
@@ -54,6 +54,29 @@ fn entries_that_have_expired_are_not_waited_for() {
         world.open_session().await.unwrap();
         assert_eq!(world.relay.lists, 1);
         assert!(world.relay.probes <= 10, "{}", world.relay.probes);
+    });
+}
+
+#[test]
+fn numbers_that_no_relay_gives_are_not_stored() {
+    block_on(async {
+        let mut world = World::new().await;
+        let honest = world.relay.session.clone();
+        let sessions = [
+            Session { last_number: u64::MAX, ..honest.clone() },
+            Session { next_delivery: u64::MAX, ..honest.clone() },
+        ];
+        for session in sessions {
+            world.relay.session = session;
+            assert!(matches!(world.open_session().await, Err(Error::Protocol)));
+        }
+        world.relay.session = honest;
+        world.open_session().await.unwrap();
+        world.relay.push(MAX_CLAIM + 1).await;
+        assert!(matches!(world.catch_up().await, Err(Error::Protocol)));
+        let engine = world.client.engine().unwrap();
+        assert_eq!(engine.delivered(), 0);
+        assert_eq!(engine.self_update(CONVERSATION).unwrap().number, 2);
     });
 }
 

@@ -13,7 +13,7 @@ use crate::records::{
 };
 use crate::store::{QueueStat, Store, StoreError};
 use qpc_proto::id::{ConversationId, DeviceId, PublicKey, UserName};
-use qpc_proto::limits::MAX_DEVICES;
+use qpc_proto::limits::{MAX_CLAIM, MAX_DEVICES};
 use qpc_proto::message::{
     self, DeviceInfo, Devices, DevicesEntry, Done, EnrolDevice, ErrorCode, OpenSession, ResolveUser,
     RevokeDevice, User,
@@ -325,9 +325,6 @@ fn device_id(device_key: &PublicKey) -> DeviceId {
 
 /// The conversation of entries about the own account.
 pub(super) const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
-
-/// Higher numbers than a client can have come by, yet with room behind them.
-const MAX_CLAIM: u64 = 1 << 62;
 
 /// Any valid key, to verify with where there is no device: the curve's base point. Nobody is let in by it.
 const NOBODY: PublicKey = PublicKey([
