@@ -220,7 +220,7 @@ impl Link {
             if frame.id == id {
                 return frame.reply.ok_or(Error::Protocol);
             }
-            self.keep(frame);
+            self.keep(frame)?;
         }
     }
 
@@ -248,7 +248,7 @@ impl Link {
     pub(crate) async fn wait_for_push(&mut self) -> Result<(), Error> {
         while self.pushed.is_empty() {
             let frame = self.read().await?;
-            self.keep(frame);
+            self.keep(frame)?;
         }
         Ok(())
     }
@@ -275,9 +275,9 @@ impl Link {
 
     /// The last thing the relay let know before the connection was closed.
     pub(crate) async fn last_notice(&mut self) -> Option<NoticeKind> {
-        while let Ok(frame) = self.read().await {
-            self.keep(frame);
-        }
+        while let Ok(frame) = self.read().await
+            && self.keep(frame).is_ok()
+        {}
         self.pushed.iter().rev().find_map(|push| match push {
             Push::Notice(kind) => Some(*kind),
             Push::Delivery(_) => None,
@@ -343,13 +343,19 @@ impl Link {
         })
     }
 
-    fn keep(&mut self, frame: RelayFrame) {
-        match frame.reply {
-            Some(Reply::Delivery(delivery)) => self.pushed.push_back(Push::Delivery(delivery)),
-            Some(Reply::Notice(notice)) => self.pushed.push_back(Push::Notice(notice.kind)),
+    fn keep(&mut self, frame: RelayFrame) -> Result<(), Error> {
+        let push = match frame.reply {
+            Some(Reply::Delivery(delivery)) => Push::Delivery(delivery),
+            Some(Reply::Notice(notice)) => Push::Notice(notice.kind),
             // The answer to a request that was given up, or a push of a later version.
-            _ => {}
+            _ => return Ok(()),
+        };
+        if self.pushed.len() == MAX_PUSHED {
+            self.connection.close(VarInt::from_u32(ErrorCode::Malformed.into()), b"");
+            return Err(Error::Protocol);
         }
+        self.pushed.push_back(push);
+        Ok(())
     }
 
     /// Why nothing comes or goes any more.
@@ -412,6 +418,10 @@ pub(crate) fn wall_clock() -> u64 {
     if now < BUILT { 0 } else { now }
 }
 
+/// Deliveries granted at a time.
+pub(crate) const CREDIT: u32 = 64;
+/// What a relay can have pushed while its answer is waited for: all that was granted, and a few notices.
+const MAX_PUSHED: usize = CREDIT as usize + 16;
 /// How long an address has before the next one is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses of a relay that are tried.

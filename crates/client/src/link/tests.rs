@@ -155,6 +155,31 @@ fn a_later_version_is_understood_as_far_as_it_can_be() {
 }
 
 #[test]
+fn a_relay_that_pushes_more_than_was_granted_is_not_listened_to() {
+    block_on(async {
+        let (mut link, mut relay) = connected(64 * 1024).await;
+        let (answered, ()) = both(ask(&mut link), async {
+            let id = relay.next_request().await.unwrap().id;
+            for seq in 1..=MAX_PUSHED as u64 {
+                relay.say(0, Delivery { seq, too_large: 0, entry: None }).await;
+            }
+            relay.say(id, Accepted { epoch: 1 }).await;
+        })
+        .await;
+        assert!(answered.is_ok());
+        let (answered, _) = both(ask(&mut link), async {
+            let frame = frame::encode(&RelayFrame {
+                id: 0,
+                reply: Some(Delivery { seq: 99, too_large: 0, entry: None }.into()),
+            });
+            relay.connection.write_all(relay.control, &frame).await
+        })
+        .await;
+        assert!(matches!(answered, Err(Error::Protocol)) && link.is_closed());
+    });
+}
+
+#[test]
 fn the_last_word_is_heard_after_the_end() {
     block_on(async {
         let (mut link, mut relay) = connected(64 * 1024).await;

@@ -4,7 +4,7 @@ use super::{Client, Ended};
 use crate::auth::random;
 use crate::engine::{EngineError, Event, InboxMessage, Want};
 use crate::error::Error;
-use crate::link::{Link, Push, refused, wall_clock};
+use crate::link::{CREDIT, Link, Push, refused, wall_clock};
 use qpc_proto::id::{ConversationId, MessageId};
 use qpc_proto::limits::MAX_CLAIM;
 use qpc_proto::message::{
@@ -405,8 +405,6 @@ fn nothing() -> Entry {
     }
 }
 
-/// Deliveries granted at a time.
-const CREDIT: u32 = 64;
 /// Messages handed out at a time.
 const AT_ONCE: usize = 256;
 /// How long even an impatient caller looks for what has arrived.
