@@ -17,7 +17,7 @@ use qpc_proto::wire::{List, Message};
 
 use super::Engine;
 use super::error::EngineError;
-use super::groups::{joined, leave_out, parse};
+use super::groups::{joined, leave_out, nodes, parse};
 use super::records::{INBOX, InboxRow, MAX_RECEIPTS};
 use super::roster::{self, Changes, Leaf, Policy, Refusal};
 use super::state::Draft;
@@ -337,6 +337,8 @@ impl<S: Storage> Engine<S> {
         let policy = Policy { own: &self.account, state: &self.state, peer };
         let changes = policy.check_commit(&mut step.draft, group, &sender, &commit)?;
         group.merge_staged_commit(provider, *commit).map_err(|_| None)?;
+        // With nodes that the relay does not take nobody could change the group any more.
+        nodes(group).map_err(|_| None)?;
         Ok(changes)
     }
 
@@ -404,6 +406,7 @@ impl<S: Storage> Engine<S> {
         let policy = Policy { own: &self.account, state: &self.state, peer };
         let leaves = policy.check_members(&mut step.draft, staged.members())?;
         let group = staged.into_group(provider).map_err(|_| None)?;
+        nodes(&group).map_err(|_| None)?;
         Ok((group, leaves))
     }
 

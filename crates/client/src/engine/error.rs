@@ -85,6 +85,11 @@ pub enum Unreadable {
 }
 
 impl EngineError {
+    /// Whether nothing works any more. Everything else is the matter of one conversation, or of one request.
+    pub(crate) fn is_of_the_device(&self) -> bool {
+        matches!(self, Self::Journal(_) | Self::Randomness(_)) && !self.is_lost()
+    }
+
     /// Whether a stored value is lost, and trying again will not help.
     pub(super) fn is_lost(&self) -> bool {
         match self {

@@ -559,7 +559,8 @@ impl From<EngineError> for ExternalError {
     }
 }
 
-fn nodes(group: &MlsGroup) -> Result<Nodes, EngineError> {
+/// The group's tree, if the relay takes it.
+pub(super) fn nodes(group: &MlsGroup) -> Result<Nodes, EngineError> {
     let tree = group.export_ratchet_tree().tls_serialize_detached().map_err(EngineError::mls)?;
     Ok(Nodes::from_tls(&tree)?)
 }
@@ -575,8 +576,14 @@ fn refused(refusal: Refusal, otherwise: EngineError) -> EngineError {
 
 #[cfg(test)]
 impl<S: Storage> Engine<S> {
-    /// Commit and GroupInfo of an external commit into a group that this device has no business in.
-    pub(super) fn forge_external(&self, id: ConversationId, relay: &Group) -> (Vec<u8>, Vec<u8>) {
+    /// Commit and GroupInfo of an external commit that this program does not make: into a group that this device has no
+    /// business in, or with a leaf that says it can do many things.
+    pub(super) fn forge_external(
+        &self,
+        id: ConversationId,
+        relay: &Group,
+        capabilities: openmls::prelude::Capabilities,
+    ) -> (Vec<u8>, Vec<u8>) {
         let Some(MlsMessageBodyIn::GroupInfo(info)) = parse(&relay.group_info) else { panic!("no group") };
         let tree = Nodes::from_whole(&relay.tree).unwrap().to_tls().unwrap();
         let provider = Provider::new(&self.crypto, &self.journal);
@@ -585,9 +592,7 @@ impl<S: Storage> Engine<S> {
             .with_config(config::join())
             .build_group(&provider, info, credential(&self.account.certificate))
             .unwrap()
-            .leaf_node_parameters(
-                LeafNodeParameters::builder().with_capabilities(config::capabilities()).build(),
-            )
+            .leaf_node_parameters(LeafNodeParameters::builder().with_capabilities(capabilities).build())
             .load_psks(provider.storage())
             .unwrap()
             .build(provider.rand(), provider.crypto(), &self.device, |_| true)

@@ -2,7 +2,7 @@
 
 use super::{Client, Ended};
 use crate::auth::random;
-use crate::engine::{EngineError, Event, InboxMessage, Want};
+use crate::engine::{Event, InboxMessage, Want};
 use crate::error::Error;
 use crate::link::{CREDIT, Link, Push, refused, wall_clock};
 use qpc_proto::id::{ConversationId, MessageId};
@@ -230,15 +230,8 @@ impl Client {
             match self.fulfil(want, deadline).await {
                 Ok(()) => {}
                 // One group that cannot be helped now does not stop the others; the engine still wants it.
-                Err(Error::Refused { .. } | Error::Engine(EngineError::InvalidGroup(_))) => {}
-                Err(Error::Engine(
-                    EngineError::CommitPending(_)
-                    | EngineError::Foreign { .. }
-                    | EngineError::IdentityChanged { .. }
-                    | EngineError::Mls(_)
-                    | EngineError::NotGenuine(_)
-                    | EngineError::NotJoined(_),
-                )) => {}
+                Err(Error::Refused { .. }) => {}
+                Err(Error::Engine(error)) if !error.is_of_the_device() => log::warn!("{want:?}: {error}"),
                 Err(error) => return Err(error),
             }
         }

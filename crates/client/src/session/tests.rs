@@ -5,6 +5,7 @@ use crate::engine::Want;
 use crate::link::tests as link;
 use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy};
 use crate::state::StateDir;
+use qpc_journal::Batch;
 use qpc_proto::frame::{self, Decoder};
 use qpc_proto::id::{ConversationId, Fingerprint, Generation};
 use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CLAIM};
@@ -80,6 +81,21 @@ fn numbers_that_no_relay_gives_are_not_stored() {
     });
 }
 
+#[test]
+fn what_cannot_be_done_does_not_stop_the_rest() {
+    block_on(async {
+        // A row that makes every upload of key packages fail.
+        let mut world = World::with(&[(b"p?", b"")]).await;
+        world.relay.session.key_packages = 0;
+        world.relay.session.next_delivery = 2;
+        world.relay.push(1).await;
+        world.open_session().await.unwrap();
+        let engine = world.client.engine().unwrap();
+        assert_eq!(engine.wants(), [Want::UploadKeyPackages]);
+        assert_eq!(engine.delivered(), 1);
+    });
+}
+
 /// A client whose device is in a group, and its relay.
 struct World {
     client: Client,
@@ -89,6 +105,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these rows in its journal.
+    async fn with(rows: &[(&[u8], &[u8])]) -> Self {
         let (link, end) = link::connected(64 * 1024).await;
         let state = tempfile::tempdir().unwrap();
         let user = UserName::new("alice").unwrap();
@@ -97,7 +118,12 @@ impl World {
         let identity = IdentitySecret::generate(&entropy).unwrap();
         let device = DeviceSecret::generate(&entropy).unwrap();
         let certificate = device.certify(&user, &identity);
-        let journal = dir.journal(&Zeroizing::new([1; 32])).unwrap();
+        let mut journal = dir.journal(&Zeroizing::new([1; 32])).unwrap();
+        for (key, row) in rows {
+            let mut batch = Batch::new();
+            batch.put(*key, *row);
+            journal.commit(&batch).unwrap();
+        }
         let mut engine = Engine::create(journal, Arc::new(entropy), device, certificate).unwrap();
 
         let relay = Relay::new(end, engine.account().device);

@@ -1,12 +1,16 @@
 mod disk;
 mod world;
 
+use openmls::extensions::ExtensionType;
+use openmls::prelude::Capabilities;
 use qpc_proto::id::{ConversationId, MessageId, UserName};
+use qpc_proto::limits::MAX_TREE_NODE;
 use qpc_proto::message::*;
 use qpc_proto::wire::{Blob, List};
 
 use self::world::*;
 use super::*;
+use crate::mls::CIPHERSUITE;
 
 #[test]
 fn two_devices_talk() {
@@ -358,7 +362,7 @@ fn a_stranger_cannot_join_by_itself() {
     let group = world.relay.fetch_group(id).unwrap();
     // Her own program refuses a group with two other accounts; so she says that she knows it as another kind.
     assert!(world.peers[mallory].engine.join_external(id, &group).is_err());
-    forge_external(&mut world, mallory, id);
+    forge_external(&mut world, mallory, id, config::capabilities());
     world.run();
     for victim in [0, 1] {
         assert!(world.peers[victim].events.iter().any(|event| matches!(event, Event::CommitUnusable { .. })));
@@ -366,10 +370,35 @@ fn a_stranger_cannot_join_by_itself() {
     world.assert_talks(id, &[0, 1]);
 }
 
+#[test]
+fn a_leaf_that_is_too_large_does_not_get_in() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    let second = world.add("bob");
+    let many: Vec<_> = (0..MAX_TREE_NODE as u16).map(|n| ExtensionType::Unknown(0x1000 + n)).collect();
+    let capabilities = config::capabilities();
+    let capabilities = Capabilities::new(
+        Some(capabilities.versions()),
+        Some(&[CIPHERSUITE]),
+        Some(&many),
+        None,
+        Some(capabilities.credentials()),
+    );
+    forge_external(&mut world, second, id, capabilities);
+    world.run();
+    for peer in [0, 1] {
+        let unusable = |event: &Event| matches!(event, Event::CommitUnusable { .. });
+        assert!(world.peers[peer].events.iter().any(unusable));
+        world.peers[peer].engine.self_update(id).unwrap();
+        world.run();
+    }
+    world.assert_talks(id, &[0, 1]);
+}
+
 /// Makes a peer submit an external commit that its own program would not make.
-fn forge_external(world: &mut World, peer: usize, id: ConversationId) {
+fn forge_external(world: &mut World, peer: usize, id: ConversationId, capabilities: Capabilities) {
     let group = world.relay.fetch_group(id).unwrap();
-    let (commit, group_info) = world.peers[peer].engine.forge_external(id, &group);
+    let (commit, group_info) = world.peers[peer].engine.forge_external(id, &group, capabilities);
     let request = Request::SubmitCommit(SubmitCommit {
         conversation: id,
         epoch: group.epoch,
