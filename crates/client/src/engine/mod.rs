@@ -395,30 +395,31 @@ impl<S: Storage> Engine<S> {
         self.commit(draft)
     }
 
-    /// Received messages that were not taken yet, the oldest first.
-    pub fn inbox(&self, max: usize) -> Result<Vec<InboxMessage>, EngineError> {
+    /// Received messages that were not taken yet, the oldest first. One that is damaged is left out, and forgotten when
+    /// no other one is before it.
+    pub fn inbox(&mut self, max: usize) -> Result<Vec<InboxMessage>, EngineError> {
         let Some(queue) = self.journal.queue(INBOX) else {
             return Ok(Vec::new());
         };
-        (queue.first_seq..queue.next_seq)
-            .take(max)
-            .map(|position| {
-                let row = self.journal.read(INBOX, position)?.ok_or(Unreadable::Inconsistent)?;
-                let row = InboxRow::decode(&row)?;
-                Ok(InboxMessage {
-                    position,
-                    conversation: row.conversation,
-                    sender: row.sender,
-                    device: row.device,
-                    id: row.id,
-                    relay_time: row.relay_time,
-                    sender_time: row.sender_time,
-                    kind: row.kind.into(),
-                    body: row.body.into_vec(),
-                    durability: row.durability.into(),
-                })
-            })
-            .collect()
+        let (mut messages, mut lost) = (Vec::new(), None);
+        for position in queue.first_seq..queue.next_seq {
+            match self.inbox_message(position) {
+                Ok(message) => messages.push(message),
+                Err(error) if error.is_lost() => {
+                    log::error!("a received message is lost: {error}");
+                    lost = messages.is_empty().then_some(position).or(lost);
+                }
+                Err(error) => return Err(error),
+            }
+            if messages.len() >= max {
+                break;
+            }
+        }
+        if let Some(position) = lost {
+            // What a disk that takes no writes keeps is left out again.
+            let _ = self.take_inbox(position);
+        }
+        Ok(messages)
     }
 
     /// Forgets received messages up to and including this position.
@@ -451,16 +452,44 @@ impl<S: Storage> Engine<S> {
         Ok(())
     }
 
-    /// Writes the groups' secrets whole, so that old ones do not live on in a base that only gets patches.
+    /// Writes the groups' secrets whole, so that old ones do not live on in a base that only gets patches. A group whose
+    /// secrets are damaged is joined anew.
     fn fold_secrets(&mut self) -> Result<(), EngineError> {
         for id in self.state.conversations.keys().copied().collect::<Vec<_>>() {
             let mut changes = Vec::new();
-            fold(&self.journal, &message_secrets_key(&config::group_id(&id))?, &mut changes)?;
+            let key = message_secrets_key(&config::group_id(&id))?;
             let mut draft = self.state.draft();
-            draft.rows(changes);
+            match fold(&self.journal, &key, &mut changes).map_err(EngineError::from) {
+                Ok(()) => draft.rows(changes),
+                Err(error) if error.is_lost() => {
+                    log::error!("conversation {id} is damaged: {error}");
+                    let row = draft.conversation(&self.state, id);
+                    row.join |= row.joined;
+                    row.joined = false;
+                    self.groups.remove(&id);
+                }
+                Err(error) => return Err(error),
+            }
             self.commit(draft)?;
         }
         Ok(())
+    }
+
+    fn inbox_message(&self, position: u64) -> Result<InboxMessage, EngineError> {
+        let row = self.journal.read(INBOX, position)?.ok_or(Unreadable::Inconsistent)?;
+        let row = InboxRow::decode(&row)?;
+        Ok(InboxMessage {
+            position,
+            conversation: row.conversation,
+            sender: row.sender,
+            device: row.device,
+            id: row.id,
+            relay_time: row.relay_time,
+            sender_time: row.sender_time,
+            kind: row.kind.into(),
+            body: row.body.into_vec(),
+            durability: row.durability.into(),
+        })
     }
 
     fn with(

@@ -19,7 +19,7 @@ use super::records::{
     KEY_PACKAGES, KeyPackagesPurpose, KeyPackagesRow, MessagePurpose, OUTBOX, OutboxRow, Purpose,
     RevokePurpose, key,
 };
-use super::state::{Draft, Waiting, number_of};
+use super::state::{Draft, Waiting, number_of, read_outbox};
 use super::{Engine, Outgoing};
 use crate::mls::credential::credential;
 use crate::mls::{CIPHERSUITE, Provider, config, key_package_key};
@@ -78,14 +78,25 @@ pub enum Answered {
 }
 
 impl<S: Storage> Engine<S> {
-    /// The requests that wait for an answer, by number. They are sent again, as they are, over a new connection.
-    pub fn outbox(&self) -> Result<Vec<Outgoing>, EngineError> {
+    /// The requests that wait for an answer, by number. They are sent again, as they are, over a new connection. One that
+    /// is damaged is dropped.
+    pub fn outbox(&mut self) -> Result<Vec<Outgoing>, EngineError> {
         let mut waiting = Vec::new();
-        for number in self.state.outbox.keys() {
-            let row = self.outbox_row(*number)?.ok_or(Unreadable::Inconsistent)?;
-            if !row.request.is_empty() {
-                waiting.push(Outgoing { number: *number, request: decode_request(&row.request)? });
+        let mut draft = self.state.draft();
+        let mut lost = false;
+        for number in self.state.outbox.keys().copied() {
+            match self.waiting_request(number) {
+                Ok(request) => waiting.extend(request.map(|request| Outgoing { number, request })),
+                Err(error) if error.is_lost() => {
+                    log::error!("request {number} is lost: {error}");
+                    draft.set_waiting(number, None);
+                    lost = true;
+                }
+                Err(error) => return Err(error),
             }
+        }
+        if lost {
+            self.commit(draft)?;
         }
         Ok(waiting)
     }
@@ -321,9 +332,14 @@ impl<S: Storage> Engine<S> {
         }
     }
 
+    /// `None` for a request that must be made anew.
+    fn waiting_request(&self, number: u64) -> Result<Option<Request>, EngineError> {
+        let row = self.outbox_row(number)?.ok_or(Unreadable::Inconsistent)?;
+        (!row.request.is_empty()).then(|| decode_request(&row.request)).transpose()
+    }
+
     fn outbox_row(&self, number: u64) -> Result<Option<OutboxRow>, EngineError> {
-        let row = self.journal.get(&key(OUTBOX, &number.to_be_bytes()))?;
-        Ok(row.map(|row| OutboxRow::decode(&row)).transpose()?)
+        read_outbox(&self.journal, &key(OUTBOX, &number.to_be_bytes()))
     }
 
     fn make_key_packages(&self, provider: &Provider<'_, Journal<S>>) -> Result<Made, EngineError> {

@@ -27,7 +27,8 @@ pub(super) enum Waiting {
     KeyPackages,
     /// A message; with the epoch it must wait for if it is to be made anew.
     Message(ConversationId, Option<u64>),
-    Revoke,
+    /// Something else, or what cannot be read any more.
+    Other,
 }
 
 impl Waiting {
@@ -59,15 +60,25 @@ impl State {
             Ok(())
         })?;
         let mut outbox = BTreeMap::new();
-        for_each(journal, OUTBOX, |key, row| {
-            outbox.insert(number_of(key)?, waiting(&OutboxRow::decode(row)?));
-            Ok(())
-        })?;
+        for key in journal.keys(&[OUTBOX]) {
+            // One that is lost is found again, and dropped, where the outbox is read.
+            let row = read_outbox(journal, key);
+            let waiting = match row {
+                Err(error) if error.is_lost() => Waiting::Other,
+                row => row?.as_ref().map_or(Waiting::Other, waiting),
+            };
+            outbox.insert(number_of(&key[1..])?, waiting);
+        }
         let mut seen = VecDeque::new();
         if let Some(queue) = journal.queue(SEEN) {
             for position in queue.first_seq..queue.next_seq {
-                let id = journal.read(SEEN, position)?.unwrap_or_default();
-                seen.push_back(MessageId(id.as_slice().try_into().map_err(|_| Unreadable::Inconsistent)?));
+                let id = match journal.read(SEEN, position).map_err(EngineError::from) {
+                    Err(error) if error.is_lost() => None,
+                    id => id?,
+                };
+                // For one that is lost a number that nobody uses keeps its place until it is forgotten.
+                let id = id.and_then(|id| id.as_slice().try_into().ok());
+                seen.push_back(id.map_or(NO_MESSAGE, MessageId));
             }
         }
         Ok(Self { session, contacts, conversations, outbox, seen })
@@ -225,6 +236,14 @@ pub(super) fn for_each<S: Storage>(
     Ok(())
 }
 
+/// A request that waits for its answer, by its key.
+pub(super) fn read_outbox<S: Storage>(
+    journal: &Journal<S>,
+    key: &[u8],
+) -> Result<Option<OutboxRow>, EngineError> {
+    Ok(journal.get(key)?.map(|row| OutboxRow::decode(&row)).transpose()?)
+}
+
 pub(super) fn number_of(key: &[u8]) -> Result<u64, EngineError> {
     Ok(u64::from_be_bytes(key.try_into().map_err(|_| Unreadable::Inconsistent)?))
 }
@@ -237,7 +256,7 @@ fn waiting(row: &OutboxRow) -> Waiting {
             Waiting::Message(message.conversation, row.request.is_empty().then_some(message.retry_in))
         }
         Some(Purpose::KeyPackages(_)) => Waiting::KeyPackages,
-        Some(Purpose::Revoke(_)) | None => Waiting::Revoke,
+        Some(Purpose::Revoke(_)) | None => Waiting::Other,
     }
 }
 
@@ -269,6 +288,8 @@ fn new_conversation() -> ConversationRow {
     }
 }
 
+/// The id of no message.
+const NO_MESSAGE: MessageId = MessageId([0; 16]);
 /// Ids of messages that are remembered.
 const MAX_SEEN: usize = 256;
 /// How many more there may be before the oldest are forgotten.

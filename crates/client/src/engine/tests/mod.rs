@@ -48,7 +48,7 @@ fn who_asks_is_told_once_by_each_device_that_has_stored_it() {
         assert_eq!(world.receipts(bob), []);
         assert_eq!(world.read(bob), ["are you there?", "never mind"]);
     }
-    assert!(world.peers.iter().all(|peer| peer.engine.outbox().unwrap().is_empty()));
+    assert!(world.peers.iter_mut().all(|peer| peer.engine.outbox().unwrap().is_empty()));
 
     // Many at once are answered by one message.
     let asked: Vec<_> = (0..70).map(|_| world.ask_receipt(3, id, "?")).collect();
@@ -839,6 +839,48 @@ fn a_damaged_group_is_joined_anew() {
         world.assert_talks(id, &[0, 1]);
         assert_eq!(world.peers[0].engine.members(&id).unwrap().len(), 2);
     }
+}
+
+#[test]
+fn a_damaged_record_costs_no_other_one() {
+    let mut world = World::new(&["alice", "bob"]);
+    let id = world.talk(&[0, 1]);
+    let damage = |world: &mut World, batch: &mut Batch| {
+        world.peers[1].engine.journal.commit(batch).unwrap();
+        world.crash(1);
+    };
+    for text in ["before", "after"] {
+        let mut batch = Batch::new();
+        batch.push(&[INBOX], *b"garbage").push(&[records::SEEN], *b"garbage");
+        damage(&mut world, &mut batch);
+        world.send(0, id, text);
+        world.run();
+    }
+    let inbox = world.peers[1].engine.inbox(1).unwrap();
+    assert_eq!(inbox[0].body, b"before");
+    assert_eq!(world.peers[1].engine.journal.queue(INBOX).unwrap().first_seq, inbox[0].position);
+    assert_eq!(world.read(1), ["before", "after"]);
+
+    // A request that waits: it is lost, the next one is not.
+    let (lost, kept) = (world.send(1, id, "lost"), world.send(1, id, "kept"));
+    let mut batch = Batch::new();
+    batch.put(records::key(records::OUTBOX, &lost.number.to_be_bytes()), *b"garbage");
+    damage(&mut world, &mut batch);
+    assert_eq!(world.peers[1].engine.outbox().unwrap(), [kept]);
+    world.crash(1);
+    world.run();
+    assert_eq!(world.read(0), ["kept"]);
+
+    // The secrets of a group, when the journal is cleaned.
+    let mut batch = Batch::new();
+    let key = message_secrets_key(&config::group_id(&id)).unwrap();
+    batch.put([b"m".as_slice(), &key].concat(), *b"garbage");
+    damage(&mut world, &mut batch);
+    for hours in [0, 24] {
+        world.peers[1].engine.maintain(Duration::from_secs(hours * 3600)).unwrap();
+    }
+    world.run();
+    world.assert_talks(id, &[0, 1]);
 }
 
 /// Everything at random, with power cuts and lost answers in between: in the end all are in the same epoch, and every

@@ -522,7 +522,7 @@ impl World {
         peer: usize,
         mut operation: impl FnMut(&mut Engine<Disk>) -> Result<T, EngineError>,
     ) -> T {
-        let before = view(&self.peers[peer].engine);
+        let before = view(&mut self.peers[peer].engine);
         for (reads, n) in (0..4).map(|n| (false, n)).chain((0..).map(|n| (true, n))) {
             // Nothing in memory, so that it has to be read.
             self.peers[peer].engine = disk::open(&self.peers[peer].disk).unwrap();
@@ -536,7 +536,7 @@ impl World {
                 Err(error) => assert!(matches!(error, EngineError::Journal(_)), "{error:?}"),
             }
             assert_eq!(view(engine), before);
-            assert_eq!(view(&disk::open(disk).unwrap()), before);
+            assert_eq!(view(&mut disk::open(disk).unwrap()), before);
         }
         unreachable!()
     }
@@ -610,7 +610,7 @@ impl World {
 }
 
 /// What can be seen of an engine.
-fn view(engine: &Engine<Disk>) -> impl PartialEq + std::fmt::Debug + use<> {
+fn view(engine: &mut Engine<Disk>) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         engine.outbox().unwrap(),
         engine.conversations().collect::<Vec<_>>(),
