@@ -10,7 +10,7 @@ use args::{Args, Command, Usage, user_name};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_client::executor::{Descriptor, block_on, readable, unless};
-use qpc_client::{Client, DeviceId, Error, ErrorKind, Kind, Options, UserName};
+use qpc_client::{Client, DeviceId, Error, ErrorKind, Event, Kind, Options, UserName};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::process::ExitCode;
@@ -170,6 +170,10 @@ async fn talk(args: &Args) -> Result<(), Failure> {
     };
     let mut client = Client::connect(endpoint, options).await?;
     let result = serve(args, &mut client, user.as_ref(), recipient.as_ref(), password, &messages).await;
+    // An earlier command has said that it would go out.
+    for event in client.events().iter().filter(|event| matches!(event, Event::NotSent { .. })) {
+        eprintln!("qpc: {}", print::event(event));
+    }
     client.disconnect().await;
     result
 }

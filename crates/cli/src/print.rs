@@ -1,7 +1,7 @@
 //! What is shown. Texts from others are data: nothing in them reaches the terminal as a control character.
 
 use data_encoding::BASE64;
-use qpc_client::{Contact, DeviceInfo, Event, HelloReply, Kind, Message, Registration};
+use qpc_client::{Contact, DeviceInfo, Event, HelloReply, Kind, Message, Registration, UserName};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -88,6 +88,13 @@ pub(crate) fn event(event: &Event) -> String {
              {user}, and say `qpc accept {user}`"
         ),
         Event::Joined { conversation } => format!("joined conversation {conversation}"),
+        Event::NotSent { recipient, device, reason, .. } => {
+            let recipient = recipient.as_ref().map_or("somebody", UserName::as_str);
+            match device {
+                None => format!("a message to {recipient} that waited here was not sent: {reason}"),
+                Some(device) => format!("{recipient}'s device {device} does not get a message: {reason}"),
+            }
+        }
         Event::OwnDeviceAdded { device } => format!(
             "this account has a new device, {device}; if it is not yours say `qpc revoke {device}` and `qpc passwd`"
         ),

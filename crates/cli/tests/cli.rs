@@ -786,6 +786,31 @@ fn what_waits_to_be_sent_can_be_told_from_what_is_not_sent() {
     assert_eq!(world.ok(&relay, "c", &["--user", "carol", "receive"]), "alice: after\n");
 }
 
+/// A message that was to go out later, and then did not: whoever comes next is told.
+#[test]
+fn what_waits_and_is_not_sent_after_all_is_told() {
+    let world = World::new();
+    let mut relay = world.relay();
+    world.ok(&relay, "a", &["register", "alice", "--keep-key"]);
+    world.ok(&relay, "b", &["register", "bob"]);
+    let bob = UserName::new("bob").unwrap();
+    let device = relay.admin(&["device", "list", "bob"]).1;
+    let device = device.split_whitespace().find_map(|field| field.strip_prefix("device=")).unwrap();
+    block_on(async {
+        let mut alice = client_of(&world, &relay, "a", "alice").await;
+        alice.send(&bob, Kind::Text, b"before").await.unwrap();
+        relay.process.kill().unwrap();
+        let queued = alice.send(&bob, Kind::Text, b"while it is gone").await.unwrap_err();
+        assert_eq!(queued.kind(), ErrorKind::Queued, "{queued}");
+        alice.disconnect().await;
+    });
+    let relay = relay.kill_and_restart();
+    assert_eq!(relay.admin(&["device", "revoke", "bob", device]).0, 0);
+    let (status, _, err) = world.run(&relay, "a", &["--user", "alice", "devices"]);
+    assert!(status == 0 && err.contains("to bob") && err.contains("was not sent"), "{status} {err}");
+    assert_eq!(world.run(&relay, "a", &["--user", "alice", "devices"]).2, "", "once is enough");
+}
+
 /// Between two calls nobody looks after the connection, and it may be gone; the relay is not.
 #[test]
 fn a_relay_that_was_restarted_between_two_calls_is_there() {

@@ -323,7 +323,8 @@ int32_t qpc_change_password(QpqHandle *handle, const char *old_password, const c
 #define QPC_EVENT_RECEIPT 4
 /* The relay has a queued message: id, user (the recipient) and durability. */
 #define QPC_EVENT_SENT 5
-/* A queued message cannot be sent: id, user (the recipient), and text says why. */
+/* A message that was queued, or was not confirmed when it was sent, does not go out: id, user (the recipient, or NULL if
+ * it is not known any more), and text says why. */
 #define QPC_EVENT_NOT_SENT 6
 /* A device came into a conversation: conversation, user and device. */
 #define QPC_EVENT_DEVICE_ADDED 7
@@ -335,7 +336,8 @@ int32_t qpc_change_password(QpqHandle *handle, const char *old_password, const c
 #define QPC_EVENT_OWN_DEVICE_REMOVED 10
 /* user has another identity; messages are refused until qpc_accept_identity. Compare qpc_safety_number before. */
 #define QPC_EVENT_IDENTITY_CHANGED 11
-/* Messages were lost or cannot be read: conversation, and text says why. */
+/* Messages were lost or cannot be read: conversation, and text says why. With id, user and device it is a message of
+ * this user's that one device does not get. */
 #define QPC_EVENT_LOST 12
 /* Something else that a person may want to read: text. */
 #define QPC_EVENT_NOTE 13

@@ -16,7 +16,8 @@ pub const QPC_EVENT_MESSAGE: i32 = 3;
 pub const QPC_EVENT_RECEIPT: i32 = 4;
 /// The relay has a queued message: id, user (the recipient) and durability.
 pub const QPC_EVENT_SENT: i32 = 5;
-/// A queued message cannot be sent: id, user (the recipient), and text says why.
+/// A message that was queued, or was not confirmed when it was sent, does not go out: id, user (the recipient, or NULL if
+/// it is not known any more), and text says why.
 pub const QPC_EVENT_NOT_SENT: i32 = 6;
 /// A device came into a conversation: conversation, user and device.
 pub const QPC_EVENT_DEVICE_ADDED: i32 = 7;
@@ -28,7 +29,8 @@ pub const QPC_EVENT_OWN_DEVICE_ADDED: i32 = 9;
 pub const QPC_EVENT_OWN_DEVICE_REMOVED: i32 = 10;
 /// user has another identity; messages are refused until qpc_accept_identity. Compare qpc_safety_number before.
 pub const QPC_EVENT_IDENTITY_CHANGED: i32 = 11;
-/// Messages were lost or cannot be read: conversation, and text says why.
+/// Messages were lost or cannot be read: conversation, and text says why. With id, user and device it is a message of
+/// this user's that one device does not get.
 pub const QPC_EVENT_LOST: i32 = 12;
 /// Something else that a person may want to read: text.
 pub const QPC_EVENT_NOTE: i32 = 13;
@@ -174,6 +176,12 @@ impl Parts {
             Event::OwnDeviceAdded { device } => Self::new(QPC_EVENT_OWN_DEVICE_ADDED).device(&device),
             Event::OwnDeviceRemoved { device } => Self::new(QPC_EVENT_OWN_DEVICE_REMOVED).device(&device),
             Event::IdentityChanged { user, .. } => Self::new(QPC_EVENT_IDENTITY_CHANGED).user(user.as_str()),
+            Event::NotSent { conversation, id, recipient, device, reason } => {
+                let kind = if device.is_none() { QPC_EVENT_NOT_SENT } else { QPC_EVENT_LOST };
+                let event = Self::new(kind).about(&conversation).text(reason);
+                let user = recipient.map(|user| c_string(user.as_str()));
+                Self { id: id.0, user, device: device.map_or([0; 16], |device| device.0), ..event }
+            }
             Event::Refused { conversation } => Self::new(QPC_EVENT_LOST)
                 .about(&conversation)
                 .text("this device's queue at the relay was full"),

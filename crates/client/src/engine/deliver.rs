@@ -86,6 +86,19 @@ pub enum Event {
         /// Which.
         device: DeviceId,
     },
+    /// A message that had to wait for a connection does not reach the recipient after all, and nobody waited to hear of it.
+    NotSent {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Which.
+        id: MessageId,
+        /// To whom, where that is known.
+        recipient: Option<UserName>,
+        /// The one device that does not get it; none if no device does.
+        device: Option<DeviceId>,
+        /// Why.
+        reason: String,
+    },
     /// Messages were refused at the relay because this device's queue was full.
     Refused {
         /// In which conversation.

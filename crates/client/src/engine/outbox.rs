@@ -3,7 +3,7 @@
 use openmls::key_packages::KeyPackage;
 use openmls::prelude::{MlsMessageOut, OpenMlsProvider as _};
 use qpc_journal::{Journal, Storage};
-use qpc_proto::envelope::Envelope;
+use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId};
 use qpc_proto::limits::MAX_KEY_PACKAGE;
 use qpc_proto::message::{
@@ -70,7 +70,7 @@ pub enum Answered {
     },
     /// The relay refused, and the request is forgotten.
     Refused {
-        /// The message, if it was one.
+        /// The message, if it was one and no receipt.
         message: Option<MessageId>,
         /// Why.
         error: Error,
@@ -148,7 +148,7 @@ impl<S: Storage> Engine<S> {
                 self.refused_in(&mut draft, restore.conversation, error);
                 Answered::Refused { message: None, error: error.clone() }
             }
-            (Some(Purpose::Message(message)), Reply::Stored(stored)) => {
+            (Some(Purpose::Message(message)), Reply::Stored(stored)) if !is_receipt(&message) => {
                 Answered::MessageStored { id: message.id, stored: stored.clone() }
             }
             (Some(Purpose::Message(message)), Reply::Error(error)) => {
@@ -161,7 +161,10 @@ impl<S: Storage> Engine<S> {
                         draft.set_waiting(number, Some(row));
                         Answered::MessageWrongEpoch { number, epoch }
                     }
-                    None => Answered::Refused { message: Some(message.id), error: error.clone() },
+                    None => {
+                        let id = (!is_receipt(&message)).then_some(message.id);
+                        Answered::Refused { message: id, error: error.clone() }
+                    }
                 }
             }
             (Some(Purpose::KeyPackages(_)), Reply::Error(error)) => {
@@ -384,6 +387,11 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
 
 fn decode_request(bytes: &[u8]) -> Result<Request, EngineError> {
     Ok(ClientFrame::decode(bytes)?.request.ok_or(Unreadable::Inconsistent)?)
+}
+
+/// Whether it says what was received: nobody waits to hear what becomes of that.
+fn is_receipt(message: &MessagePurpose) -> bool {
+    Envelope::decode(&message.envelope).is_ok_and(|envelope| envelope.kind == Kind::Receipt)
 }
 
 /// How long to wait if the relay's error says nothing about the request itself.

@@ -3,13 +3,16 @@
 use super::Client;
 use super::sync::{FIRST_PAUSE, STEP};
 use crate::auth::random;
-use crate::engine::{Answered, EngineError, Outgoing};
+use crate::engine::{Answered, EngineError, Event, Outgoing};
 use crate::error::Error;
 use crate::link::{refused, wall_clock};
+use crate::state::Engine;
 use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::limits::MAX_BODY;
-use qpc_proto::message::{Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request, Stored};
+use qpc_proto::message::{
+    Durability, ErrorCode, FetchKeyPackages, OpenDirect, Reply, Request, SendMessage, Stored,
+};
 use qpc_proto::wire::Blob;
 use std::time::{Duration, Instant};
 
@@ -219,9 +222,9 @@ impl Client {
             let reply = self.exchange(number, &request).await?;
             let answered = self.engine()?.answered(number, &reply)?;
             match &answered {
-                Answered::MessageStored { id, stored } => self.tell_outcome(id, Ok(stored.clone())),
+                Answered::MessageStored { id, stored } => self.tell_outcome(id, &request, Ok(stored.clone())),
                 Answered::Refused { message: Some(id), error } => {
-                    self.tell_outcome(id, Err(refused(error.clone())));
+                    self.tell_outcome(id, &request, Err(refused(error.clone())));
                 }
                 Answered::Later { seconds, error, .. } => {
                     let pause = Duration::from_secs((*seconds).clamp(1, 30));
@@ -241,10 +244,30 @@ impl Client {
         }
     }
 
-    fn tell_outcome(&mut self, id: &MessageId, outcome: Result<Stored, Error>) {
+    fn tell_outcome(&mut self, id: &MessageId, request: &Request, outcome: Result<Stored, Error>) {
         if let Some(waiting) = self.outcomes.get_mut(id) {
             *waiting = Some(outcome);
+            return;
         }
+        // Who sent it was told that it goes out later. Now it does, or it does not.
+        let Request::SendMessage(SendMessage { conversation, .. }) = request else { return };
+        let known = self.engine.iter().flat_map(Engine::conversations);
+        let recipient =
+            known.filter(|known| known.conversation == *conversation).find_map(|known| known.peer);
+        let event = |device, reason| Event::NotSent {
+            conversation: *conversation,
+            id: *id,
+            recipient: recipient.clone(),
+            device,
+            reason,
+        };
+        let full = "its queue at the relay is full";
+        let events: Vec<Event> = match outcome {
+            Err(error) => vec![event(None, error.to_string())],
+            Ok(stored) if stored.devices == 0 => vec![event(None, "there is no device to get it".to_owned())],
+            Ok(stored) => stored.refused.iter().map(|device| event(Some(*device), full.to_owned())).collect(),
+        };
+        self.remember(events);
     }
 }
 

@@ -337,9 +337,7 @@ impl Client {
                             return Err(error.into());
                         }
                     };
-                    self.events
-                        .extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
-                    self.events.drain(..self.events.len().saturating_sub(MAX_EVENTS));
+                    self.remember(events);
                     self.grant().await?;
                 }
                 Push::Notice(NoticeKind::Replaced) => return Err(self.end(Ended::Replaced)),
@@ -355,6 +353,12 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what has happened until somebody asks. Of messages the inbox tells.
+    pub(super) fn remember(&mut self, events: Vec<Event>) {
+        self.events.extend(events.into_iter().filter(|event| !matches!(event, Event::Message { .. })));
+        self.events.drain(..self.events.len().saturating_sub(MAX_EVENTS));
     }
 
     fn end(&mut self, ended: Ended) -> Error {
