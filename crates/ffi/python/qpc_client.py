@@ -23,7 +23,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Iterator, Optional, Union
 
-OK, ERROR, AUTH_FAILED, TIMEOUT, NOT_CONNECTED = range(5)
+OK, ERROR, AUTH_FAILED, TIMEOUT, NOT_CONNECTED, UNCONFIRMED = range(6)
 
 # The version of quicprochat.h that the declarations below are of.
 ABI_VERSION = 2
@@ -302,7 +302,8 @@ class Client:
 
     def send_message(self, recipient: str, body: Union[str, bytes], *, receipt: bool = False, queued: bool = False) -> Sent:
         """Sends a text or bytes. With `receipt` the recipient's devices say when they have stored it; with `queued` it does not
-        wait: `next_event` sends it, and tells what became of it."""
+        wait: `next_event` sends it, and tells what became of it. An error whose code is `UNCONFIRMED` says that it goes out
+        with the next connection: it is not to be sent again."""
         kind, data = (Kind.TEXT, body.encode()) if isinstance(body, str) else (Kind.BINARY, bytes(body))
         send = _Send(size=ctypes.sizeof(_Send), kind=kind, flags=receipt | queued << 1, body=data, body_len=len(data))
         self._check(self._lib.qpc_send_message(self._handle, recipient.encode(), ctypes.byref(send)))
