@@ -202,8 +202,16 @@ async fn serve(
     }
     match (&args.command, recipient) {
         (Command::Send { .. }, Some(recipient)) => {
-            for message in messages {
-                let sent = client.send(recipient, Kind::Text, message.as_bytes()).await?;
+            for (index, message) in messages.iter().enumerate() {
+                let sent = client.send(recipient, Kind::Text, message.as_bytes()).await;
+                if sent.is_err() && messages.len() > 1 {
+                    eprintln!(
+                        "qpc: stopped at line {} of {}; those after it are not sent",
+                        index + 1,
+                        messages.len()
+                    );
+                }
+                let sent = sent?;
                 for device in &sent.refused {
                     eprintln!(
                         "qpc: the queue of {recipient}'s device {device} is full, it does not get the message"

@@ -305,6 +305,12 @@ fn every_failure_has_its_status_and_says_what_to_do() {
     }
 
     // Texts that cannot be sent.
+    let lines = world.qpc(&relay, "a", &["--user", "alice", "send", "bob", "--lines"]);
+    let (status, _, err) = with_input(lines, b"one\ntwo\n");
+    assert!(
+        status == 6 && err.contains("stopped at line 1 of 2") && err.contains("no account"),
+        "{status} {err}"
+    );
     let send = ["--user", "alice", "send", "bob"];
     let (status, _, err) = with_input(world.qpc(&relay, "a", &send), &[0xff, 0xfe]);
     assert!(status == 2 && err.contains("UTF-8"), "{status} {err}");
