@@ -880,6 +880,9 @@ fn a_damaged_record_costs_no_other_one() {
         world.peers[1].engine.maintain(Duration::from_secs(hours * 3600)).unwrap();
     }
     world.run();
+    // Where nothing was to be folded, the next message brings it to light, and is lost.
+    world.send(0, id, "perhaps unreadable");
+    world.run();
     world.assert_talks(id, &[0, 1]);
 }
 
