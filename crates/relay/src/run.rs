@@ -264,14 +264,14 @@ fn open(config: &Config, data: &DataDir, clock: &Clock) -> Result<RelayService, 
     }
     let mut rng: Rng = Box::new(rand_core::OsRng);
     let keys = data.service_keys(&mut rng)?;
-    let origin = Origin { place: place(&path), damaged: report.damaged };
+    let origin = Origin { place: place(&data.path("opaque.key")), damaged: report.damaged };
     Ok(Service::new(store, keys, config.policy.clone(), rng, origin, clock.now())?)
 }
 
-/// What tells a directory from its copy.
-fn place(path: &Path) -> Vec<u8> {
-    let Ok(metadata) = std::fs::metadata(path) else { return Vec::new() };
-    [metadata.dev().to_be_bytes(), metadata.ino().to_be_bytes()].concat()
+/// What tells a store from its copy: which inode a file has that is as old as the store. Not the folder's: where a router's flash lies
+/// over its squashfs that is another after each boot, and so is the device.
+fn place(key: &Path) -> Vec<u8> {
+    std::fs::metadata(key).map(|metadata| metadata.ino().to_be_bytes().to_vec()).unwrap_or_default()
 }
 
 /// How often regular work is done.

@@ -68,8 +68,8 @@ impl Default for Policy {
 /// What the store's surroundings say when the service starts.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// Names the place the store is in (for a directory: its device and inode); another one than last time means
-    /// that the store was copied. Empty if that cannot be told.
+    /// Names the place the store is in (like the inode of a file that stays); another one than last time means that the store was
+    /// copied. Empty if that cannot be told.
     pub place: Vec<u8>,
     /// Damaged places that opening the store found: each may have held something that was acknowledged.
     pub damaged: u32,
