@@ -72,9 +72,6 @@ pub enum LoadError {
     /// This program cannot load plugins.
     #[error("this relay is linked statically and cannot load plugins")]
     Static,
-    /// Threads are running, and a process with threads cannot be forked to try a plugin.
-    #[error("plugins are to be loaded before threads are started")]
-    Threads,
     /// The trial could not be made.
     #[error("it cannot be tried: {0}")]
     Trial(std::io::Error),

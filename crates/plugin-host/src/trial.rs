@@ -14,11 +14,8 @@ use std::time::Instant;
 /// Loads a plugin in a child and tells how that went. The child ends by `_exit`: what the plugin would do at the end of a process is not
 /// done twice.
 pub(crate) fn run(plugin: &Plugin) -> Result<(), LoadError> {
-    if !is_alone() {
-        return Err(LoadError::Threads);
-    }
     let (reader, writer) = io::pipe().map_err(LoadError::Trial)?;
-    // SAFETY: no other thread is there to hold a lock that the child will need.
+    // SAFETY: the child has memory of its own. A lock that another thread holds stays held there, and at worst it hangs and is killed.
     match unsafe { fork() }.map_err(|error| LoadError::Trial(error.into()))? {
         ForkResult::Child => {
             drop(reader);
@@ -93,11 +90,6 @@ fn judge(report: io::Result<Option<Vec<u8>>>, ended: nix::Result<WaitStatus>) ->
         _ => "it ended the process when it was initialised".to_owned(),
     };
     Err(LoadError::Unfit(what))
-}
-
-fn is_alone() -> bool {
-    // Where that cannot be told, it is left to the caller.
-    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
 }
 
 /// What a child says whose plugin works; no message of an error is this.
