@@ -6,12 +6,10 @@ use ring::digest;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// A CA's certificate, signed with its own key.
+/// The certificate of a relay's CA.
 pub(crate) fn authority(key: &SigningKey) -> Vec<u8> {
     let identifier = tlv(OCTET_STRING, &[&key_identifier(key)]);
     certificate(
-        AUTHORITY,
-        key,
         AUTHORITY,
         key,
         &[
@@ -22,16 +20,15 @@ pub(crate) fn authority(key: &SigningKey) -> Vec<u8> {
     )
 }
 
-/// A relay's certificate for these host names and IP addresses.
-pub(crate) fn relay(key: &SigningKey, names: &BTreeSet<String>, issuer: &SigningKey) -> Vec<u8> {
+/// The same relay's own certificate for these host names and IP addresses. It has the CA's key: who holds one would hold the other, as
+/// neither is ever revoked, and a client that knows the key by its fingerprint has one signature less to verify.
+pub(crate) fn relay(key: &SigningKey, names: &BTreeSet<String>) -> Vec<u8> {
     let names: Vec<u8> = names.iter().flat_map(|name| alternative_name(name)).collect();
-    let issued_with = tlv(SEQUENCE, &[&tlv(CONTEXT, &[&key_identifier(issuer)])]);
+    let issued_with = tlv(SEQUENCE, &[&tlv(CONTEXT, &[&key_identifier(key)])]);
     let server_auth = [0x2b, 6, 1, 5, 5, 7, 3, 1];
     certificate(
         "quicprochat relay",
         key,
-        AUTHORITY,
-        issuer,
         &[
             extension(&[0x55, 0x1d, 15], true, &[BIT_STRING, 2, 7, 0x80]), // digitalSignature
             extension(&[0x55, 0x1d, 17], false, &tlv(SEQUENCE, &[&names])),
@@ -95,16 +92,12 @@ const ED25519: [u8; 7] = [SEQUENCE, 5, OBJECT, 3, 0x2b, 0x65, 0x70];
 /// What stands before the 32 bytes of a key (RFC 8410 section 4).
 const PUBLIC_KEY_INFO: [u8; 12] = [SEQUENCE, 42, SEQUENCE, 5, OBJECT, 3, 0x2b, 0x65, 0x70, BIT_STRING, 33, 0];
 
-fn certificate(
-    subject: &str,
-    key: &SigningKey,
-    issuer: &str,
-    issuer_key: &SigningKey,
-    extensions: &[Vec<u8>],
-) -> Vec<u8> {
+fn certificate(subject: &str, key: &SigningKey, extensions: &[Vec<u8>]) -> Vec<u8> {
     // A router may make its certificate before it knows the date, and lives longer than anybody renews by hand.
     let for_ever = [tlv(UTC_TIME, &[b"200101000000Z"]), tlv(GENERALIZED_TIME, &[b"40000101000000Z"])];
-    let mut serial = key_identifier(key);
+    let extensions = extensions.concat();
+    // Another for each certificate of the CA (RFC 5280 section 4.1.2.2).
+    let mut serial = identifier(&[&key.public(), subject.as_bytes(), &extensions]);
     serial[0] = serial[0] & 0x7f | 0x40; // positive, and no byte too long
     let signed = tlv(
         SEQUENCE,
@@ -112,14 +105,14 @@ fn certificate(
             &tlv(CONTEXT | CONSTRUCTED, &[&[INTEGER, 1, 2]]), // X.509 v3
             &tlv(INTEGER, &[&serial]),
             &ED25519,
-            &common_name(issuer),
+            &common_name(AUTHORITY),
             &tlv(SEQUENCE, &[&for_ever.concat()]),
             &common_name(subject),
             &public_key_info(key),
-            &tlv(CONTEXT | CONSTRUCTED | 3, &[&tlv(SEQUENCE, &[&extensions.concat()])]),
+            &tlv(CONTEXT | CONSTRUCTED | 3, &[&tlv(SEQUENCE, &[&extensions])]),
         ],
     );
-    let signature = issuer_key.sign(&signed);
+    let signature = key.sign(&signed);
     tlv(SEQUENCE, &[&signed, &ED25519, &tlv(BIT_STRING, &[&[0], &signature])])
 }
 
@@ -143,7 +136,11 @@ fn alternative_name(name: &str) -> Vec<u8> {
 
 /// Any unique value will do (RFC 5280 section 4.2.1.2).
 fn key_identifier(key: &SigningKey) -> [u8; 20] {
-    let hash = digest::digest(&digest::SHA256, &key.public());
+    identifier(&[&key.public()])
+}
+
+fn identifier(of: &[&[u8]]) -> [u8; 20] {
+    let hash = digest::digest(&digest::SHA256, &of.concat());
     std::array::from_fn(|i| hash.as_ref()[i])
 }
 
@@ -185,12 +182,12 @@ mod tests {
 
     #[test]
     fn webpki_takes_what_is_right_and_nothing_else() {
-        let (ca_key, leaf_key, other) = (key(), key(), key());
-        let ca = CertificateDer::from(authority(&ca_key));
-        let leaf = CertificateDer::from(relay(&leaf_key, &names(), &ca_key));
+        let (key, other) = (key(), key());
+        let ca = CertificateDer::from(authority(&key));
+        let leaf = CertificateDer::from(relay(&key, &names()));
         let anchor = anchor_from_trusted_cert(&ca).unwrap();
         let leaf = EndEntityCert::try_from(&leaf).unwrap();
-        assert_eq!(*leaf.subject_public_key_info(), *public_key_info(&leaf_key));
+        assert_eq!(*leaf.subject_public_key_info(), *public_key_info(&key));
         let verify = |leaf: &EndEntityCert<'_>, years_since_1970: u64| {
             let time = UnixTime::since_unix_epoch(Duration::from_secs(years_since_1970 * 365 * 24 * 60 * 60));
             let usage = KeyUsage::server_auth();
@@ -206,16 +203,16 @@ mod tests {
         for name in ["other.lan", "192.168.1.2", "fd00::2"] {
             leaf.verify_is_valid_for_subject_name(&ServerName::try_from(name).unwrap()).unwrap_err();
         }
-        let forged = CertificateDer::from(relay(&leaf_key, &names(), &other));
+        let forged = CertificateDer::from(relay(&other, &names()));
         assert!(verify(&EndEntityCert::try_from(&forged).unwrap(), 51).is_err());
     }
 
     #[test]
     fn the_public_key_is_found() {
-        let (ca_key, leaf_key) = (key(), key());
-        let (ca, leaf) = (authority(&ca_key), relay(&leaf_key, &names(), &ca_key));
-        assert_eq!(public_key_info_in(&ca), Some(&*public_key_info(&ca_key)));
-        assert_eq!(public_key_info_in(&leaf), Some(&*public_key_info(&leaf_key)));
+        let key = key();
+        let (ca, leaf) = (authority(&key), relay(&key, &names()));
+        assert_eq!(public_key_info_in(&ca), Some(&*public_key_info(&key)));
+        assert_eq!(public_key_info_in(&leaf), Some(&*public_key_info(&key)));
         let (cut, not_ours) = (&ca[..ca.len() - 1], [&[SEQUENCE, 0x82, 0, 40][..], &[0; 40]].concat());
         assert_eq!((public_key_info_in(cut), public_key_info_in(&not_ours)), (None, None));
     }
@@ -224,9 +221,9 @@ mod tests {
     fn openssl_finds_nothing_wrong() {
         let dir = tempfile::tempdir().unwrap();
         let (ca, leaf) = (dir.path().join("ca.pem"), dir.path().join("relay.pem"));
-        let ca_key = key();
-        std::fs::write(&ca, pem(&authority(&ca_key))).unwrap();
-        std::fs::write(&leaf, pem(&relay(&key(), &names(), &ca_key))).unwrap();
+        let key = key();
+        std::fs::write(&ca, pem(&authority(&key))).unwrap();
+        std::fs::write(&leaf, pem(&relay(&key, &names()))).unwrap();
         let verified = |name: &[&str]| {
             let mut openssl = Command::new("openssl");
             openssl.args(["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile"]).arg(&ca);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! ca.key, ca.der, ca.pem     the CA; clients trust it by file or by the fingerprint in the address
-//! relay.key, relay.der       the certificate of this relay
+//! relay.der                  the certificate of this relay, with the same key
 //! relay.names                the names in it; it is made anew when they change
 //! opaque.key                 without it nobody logs in; with it and the store passwords can be guessed
 //! ```
@@ -72,7 +72,7 @@ impl DataDir {
         Ok(Some(fingerprint(&ca).ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?))
     }
 
-    /// The certificate chain with its key, for these names. Only a change writes anything, or needs the CA's key.
+    /// The certificate for these names with its key. Only a change writes anything.
     pub(crate) fn identity(&self, names: &BTreeSet<String>) -> Result<Identity, KeyError> {
         let fingerprint = match self.fingerprint()? {
             Some(fingerprint) => fingerprint,
@@ -86,32 +86,27 @@ impl DataDir {
                 self.fingerprint()?.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))?
             }
         };
-        let ca = self.read("ca.der")?.ok_or_else(|| KeyError::Damaged(self.path("ca.der")))?;
+        let key = self.read("ca.key")?.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))?;
         let listed = names.iter().map(|name| format!("{name}\n")).collect::<String>();
         let current = self.read("relay.names")?.is_some_and(|names| names == listed.as_bytes());
-        let stored = (self.read("relay.der")?, self.read("relay.key")?);
-        let (leaf, key) = match stored {
-            (Some(leaf), Some(key)) if current => (leaf, key),
+        let certificate = match self.read("relay.der")? {
+            Some(certificate) if current && self::fingerprint(&certificate) == Some(fingerprint) => {
+                certificate
+            }
             _ => {
-                let key = new_key()?;
-                let pkcs8 = key.to_pkcs8();
-                let leaf = relay(&key, names, &self.ca_key()?);
-                self.write("relay.der", &leaf, 0o600)?;
-                self.write("relay.key", &pkcs8, 0o600)?;
+                let key =
+                    SigningKey::from_pkcs8(&key).ok_or_else(|| KeyError::Damaged(self.path("ca.key")))?;
+                let certificate = relay(&key, names);
+                self.write("relay.der", &certificate, 0o600)?;
                 self.write("relay.names", listed.as_bytes(), 0o600)?;
-                (leaf, pkcs8.to_vec())
+                certificate
             }
         };
         Ok(Identity {
-            chain: vec![CertificateDer::from(leaf), CertificateDer::from(ca)],
+            certificate: certificate.into(),
             key: PrivatePkcs8KeyDer::from(key).into(),
             fingerprint,
         })
-    }
-
-    fn ca_key(&self) -> Result<SigningKey, KeyError> {
-        let key = self.read("ca.key")?.and_then(|bytes| SigningKey::from_pkcs8(&bytes));
-        key.ok_or_else(|| KeyError::Damaged(self.path("ca.key")))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, KeyError> {
@@ -140,7 +135,7 @@ impl DataDir {
 /// What the relay shows its clients.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) fingerprint: Fingerprint,
 }
@@ -200,9 +195,9 @@ mod tests {
         let first = dir.identity(&names("a.lan")).unwrap();
         let same = dir.identity(&names("a.lan")).unwrap();
         let other = dir.identity(&names("192.168.1.1")).unwrap();
-        assert_eq!((&first.chain, first.fingerprint), (&same.chain, same.fingerprint));
-        assert_ne!(first.chain[0], other.chain[0]);
-        assert_eq!((&first.chain[1], first.fingerprint), (&other.chain[1], other.fingerprint));
+        assert_eq!((&first.certificate, first.fingerprint), (&same.certificate, same.fingerprint));
+        assert_ne!(first.certificate, other.certificate);
+        assert_eq!((&first.key, first.fingerprint), (&other.key, other.fingerprint));
         assert_eq!(dir.fingerprint().unwrap(), Some(first.fingerprint));
         let mut rng: Rng = Box::new(rand_core::OsRng);
         let keys = dir.service_keys(&mut rng).unwrap().to_bytes();

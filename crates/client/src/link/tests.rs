@@ -237,6 +237,13 @@ fn a_certificate_that_was_verified_is_known_again() {
     assert!(verified(&leaf, &[]));
     assert!(!verified(&other_leaf, &[ca]), "another CA's");
     assert!(!verified(&other_leaf, &[other_ca]), "another CA");
+    let verifier = Verifier::new(Trust::Fingerprint(spki_fingerprint(&leaf).unwrap()));
+    let verified = |leaf, chain: &[_]| {
+        let name = ServerName::try_from("localhost").unwrap();
+        verifier.verify_server_cert(leaf, chain, &name, &[], UnixTime::now()).is_ok()
+    };
+    assert!(verified(&leaf, &[]), "its own key");
+    assert!(!verified(&other_leaf, std::slice::from_ref(&leaf)), "no CA");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 pub(super) enum Trust {
     /// Path validation against this certificate, with the server's name.
     Ca(CertificateDer<'static>),
-    /// A CA with this key, whatever the names and dates.
+    /// A relay or its CA with this key, whatever the names and dates.
     Fingerprint(Fingerprint),
 }
 
@@ -25,8 +25,8 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) trust: Trust,
-    /// The certificate that a fingerprint was found to vouch for last, so that a connection made anew costs one signature
-    /// less. It has no other condition that time could change.
+    /// The certificate that a CA known by its fingerprint was found to vouch for last, so that a connection made anew costs one
+    /// signature less. It has no other condition that time could change.
     known: Mutex<Option<CertificateDer<'static>>>,
 }
 
@@ -48,9 +48,11 @@ impl Verifier {
         let (ca, now) = match &self.trust {
             Trust::Ca(der) => (der, now.max(built)),
             Trust::Fingerprint(_) if known.as_ref() == Some(leaf) => return Ok(()),
+            // The handshake proves that the relay has this key.
+            Trust::Fingerprint(wanted) if spki_fingerprint(leaf) == Some(*wanted) => return Ok(()),
             Trust::Fingerprint(wanted) => {
                 let is_wanted = |der: &&CertificateDer<'_>| spki_fingerprint(der) == Some(*wanted);
-                (std::iter::once(leaf).chain(chain).find(is_wanted).ok_or(Distrust::OtherKey)?, built)
+                (chain.iter().find(is_wanted).ok_or(Distrust::OtherKey)?, built)
             }
         };
         let anchor = anchor_from_trusted_cert(ca)?;

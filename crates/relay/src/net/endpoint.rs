@@ -50,7 +50,7 @@ pub(crate) fn server_config(identity: &Identity, bounds: &NetBounds) -> Result<S
     let provider = tls::provider();
     let key = provider.key_provider.load_private_key(identity.key.clone_key())?;
     // Not with_single_cert, which would parse the certificate we made to see that it is for the key we made.
-    let certified = SingleCertAndKey::from(CertifiedKey::new(identity.chain.clone(), key));
+    let certified = SingleCertAndKey::from(CertifiedKey::new(vec![identity.certificate.clone()], key));
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()

@@ -57,11 +57,12 @@ impl Relay {
         let (started, wait) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let dir = tempfile::tempdir().unwrap();
-            let identity =
-                DataDir::create(&dir.path().join("keys")).unwrap().identity(&local_names(&[])).unwrap();
+            let keys = DataDir::create(&dir.path().join("keys")).unwrap();
+            let identity = keys.identity(&local_names(&[])).unwrap();
+            let ca = std::fs::read(keys.path("ca.der")).unwrap().into();
             let any = "127.0.0.1:0".parse().unwrap();
             let listener = listen(any, &identity, &bounds, b"secret").unwrap();
-            started.send((listener.local_addr().unwrap(), identity.chain[1].clone())).unwrap();
+            started.send((listener.local_addr().unwrap(), ca)).unwrap();
             serve(Server::new(hub(dir.path()), vec![listener], bounds, max_connections), &incoming);
         });
         let (address, ca) = wait.recv().unwrap();
