@@ -1,13 +1,15 @@
 //! Round trips of 32 bytes over Unix sockets: this library beside plain blocking calls, in the same run and by turns,
-//! so that a busy machine is busy for both. And what connections that wait cost.
+//! so that a busy machine is busy for both. And what memory connections take.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use qpc_ipc::{Context, EventKind, frame};
+use qpc_ipc::{Context, EventKind, MAX_PAYLOAD, frame};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -15,11 +17,43 @@ const MESSAGE: [u8; 32] = [7; 32];
 const ROUND_TRIPS: u32 = 5_000;
 const TURNS: usize = 9;
 
+/// The system's allocator, which counts.
+struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: what is asked of it is passed on.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
 fn main() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     // First, while there is no memory to be used again.
-    println!("resident memory for each of 1000 connections that had a message: {} bytes", memory());
+    println!(
+        "memory of a context in bytes: its heap, and that divided by the connections; resident memory by them"
+    );
+    println!("{:>8} {:>30} {:>10} {:>10} {:>10}", "clients", "", "heap", "each", "resident");
+    for clients in [1, 100, 1000] {
+        memory(clients);
+    }
+    println!("allocations in a round trip: write {}, schedule {}", allocations(false), allocations(true));
     println!("round trips of 32 bytes a second, median of {TURNS} turns; the client is plain in each");
     println!("{:>8} {:>12} {:>12} {:>12} {:>8}", "clients", "plain", "write", "schedule", "ratio");
     for clients in [1, 10, 100, 1000] {
@@ -105,23 +139,77 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Resident bytes that a thousand connections add, each.
-fn memory() -> usize {
-    const CLIENTS: usize = 1000;
+/// The memory that connections of one context take.
+fn memory(clients: usize) {
+    let (heap, pages) = (BYTES.load(Ordering::Relaxed), resident());
     let dir = tempfile::tempdir().unwrap();
+    let mut streams = Vec::with_capacity(clients);
+    let other = BYTES.load(Ordering::Relaxed);
     let mut context = Context::in_dir(dir.path()).unwrap();
     context.listen(b"echo").unwrap();
-    let mut streams = Vec::with_capacity(CLIENTS);
-    let before = resident();
-    for _ in 0..CLIENTS {
-        let mut stream = UnixStream::connect(dir.path().join("echo")).unwrap();
+    let print = |what: &str| {
+        let (all, pages) = (BYTES.load(Ordering::Relaxed) - other, resident().saturating_sub(pages));
+        println!("{clients:>8} {what:>30} {all:>10} {:>10} {:>10}", all / clients, pages / clients);
+    };
+    for _ in 0..clients {
+        streams.push(UnixStream::connect(dir.path().join("echo")).unwrap());
         context.wait().unwrap();
+    }
+    print("connected");
+    for stream in &mut streams {
         stream.write_all(&frame(&MESSAGE).unwrap()).unwrap();
         let fd = context.wait().unwrap().fd;
         context.write(fd, &MESSAGE).unwrap();
-        streams.push(stream);
+        stream.read_exact(&mut [0; 36]).unwrap();
     }
-    resident().saturating_sub(before) / CLIENTS
+    print("after a message");
+    // It is due whenever nothing else is: all there was is read then.
+    context.set_timer(Some(std::time::Duration::ZERO));
+    let mut half = |bytes: &[u8]| {
+        for stream in &mut streams {
+            // An error if the context closed it.
+            let _ = stream.write_all(bytes);
+            for _ in 0..2 {
+                while context.wait().unwrap().kind != EventKind::Timer {}
+            }
+        }
+    };
+    half(&frame(&MESSAGE).unwrap()[..18]);
+    print("half a message of 32");
+    half(&frame(&MESSAGE).unwrap()[18..]);
+    half(&frame(&vec![7; MAX_PAYLOAD]).unwrap()[..MAX_PAYLOAD / 2]);
+    print("half of the longest message");
+    drop(context);
+    drop(streams);
+    drop(dir);
+    assert!(BYTES.load(Ordering::Relaxed) <= heap, "a context leaks");
+}
+
+/// Allocations for each message that comes and is sent back.
+fn allocations(schedule: bool) -> usize {
+    const MESSAGES: usize = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut context = Context::in_dir(dir.path()).unwrap();
+    context.listen(b"echo").unwrap();
+    let mut stream = UnixStream::connect(dir.path().join("echo")).unwrap();
+    context.wait().unwrap();
+    let message = frame(&MESSAGE).unwrap();
+    let mut before = 0;
+    for number in 0..=MESSAGES {
+        if number == 1 {
+            before = CALLS.load(Ordering::Relaxed);
+        }
+        stream.write_all(&message).unwrap();
+        let fd = context.wait().unwrap().fd;
+        if schedule {
+            context.schedule(fd, &MESSAGE).unwrap();
+            context.wait().unwrap();
+        } else {
+            context.write(fd, &MESSAGE).unwrap();
+        }
+        stream.read_exact(&mut [0; 36]).unwrap();
+    }
+    (CALLS.load(Ordering::Relaxed) - before) / MESSAGES
 }
 
 fn resident() -> usize {

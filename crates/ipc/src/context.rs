@@ -15,6 +15,12 @@ use std::time::{Duration, Instant};
 /// How many bytes may wait for a peer, unless [`Context::set_queue_limit`] says otherwise.
 pub const QUEUE_LIMIT: usize = 4 << 20;
 
+/// How many bytes all peers of a context may hold, unless [`Context::set_memory_limit`] says otherwise.
+pub const MEMORY_LIMIT: usize = 8 << 20;
+
+/// How much is read at once.
+const SCRATCH: usize = 16 << 10;
+
 /// A switched connection is not read while this waits for the other.
 const SWITCH_LIMIT: usize = MAX_FRAME;
 
@@ -115,6 +121,11 @@ pub struct Context {
     /// When services that are full try again.
     retry: Option<Instant>,
     queue_limit: usize,
+    memory_limit: usize,
+    /// What all peers hold.
+    held: usize,
+    /// Counts what happens, for who is stuck the longest.
+    clock: u64,
     scratch: Box<[u8]>,
     message: Vec<u8>,
 }
@@ -137,7 +148,10 @@ impl Context {
             timer: None,
             retry: None,
             queue_limit: QUEUE_LIMIT,
-            scratch: vec![0; MAX_FRAME].into(),
+            memory_limit: MEMORY_LIMIT,
+            held: 0,
+            clock: 0,
+            scratch: vec![0; SCRATCH].into(),
             message: Vec::new(),
         })
     }
@@ -153,6 +167,13 @@ impl Context {
     /// How many bytes may wait for each peer. What waits already stays.
     pub fn set_queue_limit(&mut self, bytes: usize) {
         self.queue_limit = bytes;
+    }
+
+    /// How many bytes all peers together may hold: messages that are queued for them, and what came of messages that
+    /// are not whole yet. When it is more, the connection in which nothing moved for the longest time is closed; a
+    /// peer that only holds memory does not keep it from those that work.
+    pub fn set_memory_limit(&mut self, bytes: usize) {
+        self.memory_limit = bytes;
     }
 
     /// Opens a service.
@@ -212,11 +233,15 @@ impl Context {
     pub fn schedule(&mut self, fd: RawFd, message: &[u8]) -> Result<(), Error> {
         let frame = frame(message)?;
         let index = self.connection(fd)?;
-        let peer = &mut self.peers[index];
-        if peer.outbox.cost() + frame::cost(&frame) > self.queue_limit {
+        let peer = &self.peers[index];
+        if peer.failed {
+            return Err(Error::Disconnected);
+        }
+        let cost = frame::cost(&frame);
+        if peer.outbox.cost() + cost > self.queue_limit || !self.make_room(cost, Some(index)) {
             return Err(Error::QueueFull);
         }
-        peer.enqueue(frame);
+        self.peers[index].enqueue(frame);
         self.settle(fd);
         Ok(())
     }
@@ -267,6 +292,11 @@ impl Context {
             self.remove(last);
         }
         self.work.clear();
+    }
+
+    /// How many bytes all peers hold; see [`Context::set_memory_limit`].
+    pub fn memory_held(&self) -> usize {
+        self.held
     }
 
     /// The file descriptor at this index.
@@ -354,7 +384,9 @@ impl Context {
             return Some(Happened { kind: sent(peer), index, fd });
         }
         if peer.failed {
-            return Some(self.end(index, EventKind::Disconnection));
+            let silent = peer.closing;
+            let end = self.end(index, EventKind::Disconnection);
+            return if silent { None } else { Some(end) };
         }
         if flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
             peer.blocked = false;
@@ -453,22 +485,29 @@ impl Context {
 
     /// Puts the next message of a connection into `self.message`; an error if it is at its end.
     fn take(&mut self, index: usize, readable: bool) -> Result<bool, Error> {
-        if readable && !self.peers[index].inbox.is_ready() {
-            self.fill(index)?;
+        let ready = self.peers[index].inbox.is_ready();
+        let read = if readable && !ready { self.fill(index)? } else { 0 };
+        let (bytes, inbox) = (&self.scratch[..read], &mut self.peers[index].inbox);
+        // Most messages come whole, and those take no memory of the peer's.
+        let whole = if inbox.is_empty() { first_frame(bytes)? } else { None };
+        if let Some(len) = whole {
+            self.message.clear();
+            self.message.extend_from_slice(&bytes[HEADER..len]);
+            inbox.push(&bytes[len..]);
+            return Ok(true);
         }
-        self.peers[index].inbox.pop(&mut self.message)
+        inbox.push(bytes);
+        inbox.pop(&mut self.message)
     }
 
-    fn fill(&mut self, index: usize) -> Result<(), Error> {
-        let peer = &mut self.peers[index];
-        let room = peer.inbox.room();
-        match socket::read(peer.link.as_fd(), &mut self.scratch[..room]) {
+    /// Reads what the inbox wants into `self.scratch`; how much came.
+    fn fill(&mut self, index: usize) -> Result<usize, Error> {
+        let peer = &self.peers[index];
+        let wanted = peer.inbox.wants().min(SCRATCH);
+        match socket::read(peer.link.as_fd(), &mut self.scratch[..wanted]) {
             Ok(0) => Err(Error::Disconnected),
-            Ok(read) => {
-                peer.inbox.push(&self.scratch[..read]);
-                Ok(())
-            }
-            Err(Errno::EAGAIN) => Ok(()),
+            Ok(read) => Ok(read),
+            Err(Errno::EAGAIN) => Ok(0),
             Err(_) => Err(Error::Disconnected),
         }
     }
@@ -541,7 +580,8 @@ impl Context {
                 Some(_) => return self.take(index, false).map(drop),
                 None => {
                     socket::wait(self.peers[index].link.as_fd(), PollFlags::POLLIN)?;
-                    self.fill(index)?;
+                    let read = self.fill(index)?;
+                    self.peers[index].inbox.push(&self.scratch[..read]);
                 }
             }
         }
@@ -584,6 +624,7 @@ impl Context {
     fn remove(&mut self, index: usize) -> Peer {
         let peer = self.peers.swap_remove(index);
         self.indices.remove(&peer.raw_fd());
+        self.held -= peer.held;
         if let Some(moved) = self.peers.get(index) {
             self.indices.insert(moved.raw_fd(), index);
         }
@@ -616,15 +657,46 @@ impl Context {
         }
     }
 
-    /// Whether what it is switched with has enough.
+    /// Whether what it is switched with has enough: a frame will do when memory is scarce.
     fn is_held_up(&self, peer: &Peer) -> bool {
-        let mate = peer.mate.and_then(|mate| self.indices.get(&mate));
-        mate.is_some_and(|mate| self.peers[*mate].outbox.cost() >= SWITCH_LIMIT)
+        let Some(mate) = peer.mate.and_then(|mate| self.indices.get(&mate)) else { return false };
+        let outbox = &self.peers[*mate].outbox;
+        let limit = SWITCH_LIMIT.min(self.memory_limit.saturating_sub(self.held));
+        !outbox.is_empty() && outbox.cost() >= limit
+    }
+
+    /// Adds up the memory of a connection, and sees to it that all of them hold no more than they may.
+    fn account(&mut self, index: usize) {
+        self.clock += 1;
+        let peer = &mut self.peers[index];
+        self.held -= peer.held;
+        peer.account(self.clock);
+        self.held += peer.held;
+        self.make_room(0, None);
+    }
+
+    /// Gives up those connections that are stuck the longest, but not `spared`, until there is room; false if there
+    /// is none.
+    fn make_room(&mut self, needed: usize, spared: Option<usize>) -> bool {
+        while self.held + needed > self.memory_limit {
+            let stuck = self.peers.iter().enumerate();
+            let stuck = stuck.filter_map(|(index, peer)| Some((peer.stuck_since()?, index))).min();
+            let Some((_, index)) = stuck.filter(|(_, index)| spared != Some(*index)) else { return false };
+            let peer = &mut self.peers[index];
+            peer.fail();
+            self.held -= std::mem::take(&mut peer.held);
+            let fd = peer.raw_fd();
+            if !std::mem::replace(&mut peer.listed, true) {
+                self.work.push_back(fd);
+            }
+        }
+        true
     }
 
     /// Tells epoll what to watch, and lists whoever has work.
     fn settle(&mut self, fd: RawFd) {
         let Some(&index) = self.indices.get(&fd) else { return };
+        self.account(index);
         let peer = &self.peers[index];
         let reads = !peer.closing && !peer.full && !self.is_held_up(peer);
         let mut watch = EpollFlags::empty();

@@ -12,8 +12,11 @@ pub const MAX_PAYLOAD: usize = 99_992;
 /// The longest message with its header.
 pub const MAX_FRAME: usize = HEADER + MAX_PAYLOAD;
 
-/// What an empty buffer may keep, so that a thousand idle peers stay cheap.
-const KEPT: usize = 1024;
+/// How much may be read with a frame of what follows it; the rest of many small ones stays in the kernel.
+const AHEAD: usize = 4096;
+
+/// How many places an empty queue keeps: as many as the first allocation has.
+const KEPT: usize = 4;
 
 /// The message as it goes over the wire.
 pub fn frame(message: &[u8]) -> Result<Vec<u8>, Error> {
@@ -32,32 +35,67 @@ fn header(len: usize) -> Result<[u8; HEADER], Error> {
 
 /// The length of the frame these bytes begin with, once all of it is there.
 pub(crate) fn first_frame(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    Ok(announced(bytes)?.filter(|frame| *frame <= bytes.len()))
+}
+
+/// The same, once its header is there.
+fn announced(bytes: &[u8]) -> Result<Option<usize>, Error> {
     let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
     let len = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
     if len > MAX_PAYLOAD {
         return Err(Error::TooLong(len));
     }
-    Ok(Some(HEADER + len).filter(|frame| *frame <= bytes.len()))
+    Ok(Some(HEADER + len))
 }
 
 /// What came of a peer and was not delivered yet: at most one frame of the longest kind. It grows with what arrives,
-/// never with what a header announces.
+/// never with what a header announces, and takes no memory when it is empty.
 #[derive(Default)]
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
+    /// A message was taken out since somebody asked.
+    moved: bool,
 }
 
 impl Inbox {
-    /// How much more fits.
-    pub(crate) fn room(&self) -> usize {
-        MAX_FRAME - self.waiting().len()
+    /// How much is to be read next, if nothing in it is ready.
+    pub(crate) fn wants(&self) -> usize {
+        let waiting = self.waiting();
+        match announced(waiting) {
+            Ok(Some(frame)) if frame > AHEAD => frame.saturating_sub(waiting.len()),
+            _ => AHEAD.saturating_sub(waiting.len()),
+        }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            // Twice as much each time, but never more than the longest frame.
+            let capacity = needed.max((2 * self.bytes.capacity()).min(MAX_FRAME));
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The memory it takes.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether it got shorter since the last time this was asked.
+    pub(crate) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// Whether there is something to be done about it without reading more.
@@ -77,10 +115,9 @@ impl Inbox {
         message.extend_from_slice(&self.bytes[self.start + HEADER..self.start + len]);
         self.start += len;
         if self.waiting().is_empty() {
-            self.start = 0;
-            self.bytes.clear();
-            self.bytes.shrink_to(KEPT);
+            self.clear();
         }
+        self.moved = true;
         Ok(true)
     }
 
@@ -96,6 +133,8 @@ pub(crate) struct Outbox {
     /// How much of the first is written.
     written: usize,
     cost: usize,
+    /// A frame was taken off since somebody asked.
+    moved: bool,
 }
 
 impl Outbox {
@@ -106,6 +145,11 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// Whether it got shorter since the last time this was asked.
+    pub(crate) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     pub(crate) fn push(&mut self, frame: Vec<u8>) {
@@ -135,8 +179,9 @@ impl Outbox {
             self.cost -= cost(&frame);
         }
         if self.frames.is_empty() {
-            self.frames.shrink_to(KEPT / size_of::<Vec<u8>>());
+            self.frames.shrink_to(KEPT);
         }
+        self.moved = true;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -175,9 +220,27 @@ mod tests {
                 }
             }
             assert_eq!(got, sent, "in pieces of {step}");
-            assert_eq!(inbox.room(), MAX_FRAME);
-            assert!(inbox.bytes.capacity() <= KEPT);
+            assert_eq!(inbox.cost(), 0);
         }
+    }
+
+    #[test]
+    fn an_inbox_wants_the_rest_of_a_frame_and_little_more() {
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.wants(), AHEAD);
+        inbox.push(&[0]);
+        assert_eq!(inbox.wants(), AHEAD - 1);
+        inbox.push(&[0, 0, 9]);
+        assert_eq!(inbox.wants(), AHEAD - HEADER);
+        let longest = frame(&vec![7; MAX_PAYLOAD]).unwrap();
+        let mut inbox = Inbox::default();
+        for piece in longest.chunks(1000) {
+            inbox.push(piece);
+            assert!(inbox.cost() <= MAX_FRAME);
+        }
+        let mut inbox = Inbox::default();
+        inbox.push(&longest[..5000]);
+        assert_eq!(inbox.wants(), MAX_FRAME - 5000);
     }
 
     #[test]
@@ -187,7 +250,7 @@ mod tests {
             inbox.push(&announced.to_be_bytes());
             assert!(inbox.is_ready());
             assert!(matches!(inbox.pop(&mut Vec::new()), Err(Error::TooLong(_))));
-            assert!(inbox.bytes.capacity() <= KEPT);
+            assert_eq!(inbox.cost(), HEADER);
         }
     }
 

@@ -28,6 +28,10 @@ pub(crate) struct Peer {
     pub(crate) link: Link,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
+    /// The memory that both took when it was last added up.
+    pub(crate) held: usize,
+    /// Since when the first message of the inbox waits, and that of the outbox.
+    pub(crate) waits_since: [Option<u64>; 2],
     /// The other end of the switch.
     pub(crate) mate: Option<RawFd>,
     pub(crate) input: Option<Input>,
@@ -64,6 +68,8 @@ impl Peer {
             link,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
+            held: 0,
+            waits_since: [None; 2],
             mate: None,
             input: None,
             output: None,
@@ -93,6 +99,31 @@ impl Peer {
     /// Whether its messages are read without being asked for.
     pub(crate) fn is_read(&self) -> bool {
         !self.closing && (self.mate.is_some() || matches!(self.link, Link::Ipc(_)))
+    }
+
+    /// Adds up its memory, and notes whether anything moved.
+    pub(crate) fn account(&mut self, now: u64) {
+        self.held = self.inbox.cost() + self.outbox.cost();
+        let moved = [self.inbox.moved(), self.outbox.moved()];
+        let empty = [self.inbox.is_empty(), self.outbox.is_empty()];
+        for side in 0..2 {
+            let since = self.waits_since[side].filter(|_| !moved[side]).unwrap_or(now);
+            self.waits_since[side] = Some(since).filter(|_| !empty[side]);
+        }
+    }
+
+    /// Since when it holds memory without anything moving; not at all if it holds none.
+    pub(crate) fn stuck_since(&self) -> Option<u64> {
+        self.waits_since.iter().flatten().min().copied()
+    }
+
+    /// Gives up on it, and what it holds.
+    pub(crate) fn fail(&mut self) {
+        self.inbox.clear();
+        self.outbox.clear();
+        self.waits_since = [None; 2];
+        self.blocked = false;
+        self.failed = true;
     }
 
     pub(crate) fn enqueue(&mut self, frame: Vec<u8>) {

@@ -327,6 +327,143 @@ fn a_thousand_connections() {
     assert_eq!(gone.collect::<std::collections::HashSet<_>>(), expected);
 }
 
+/// Events until one of this kind, of this connection; how many disconnections of others came before it.
+fn until(context: &mut Context, wanted: EventKind, fd: RawFd) -> usize {
+    let mut gone = 0;
+    loop {
+        let event = context.wait().unwrap();
+        if (event.kind, event.fd) == (wanted, fd) {
+            return gone;
+        }
+        gone += usize::from(event.kind == EventKind::Disconnection);
+    }
+}
+
+#[test]
+fn peers_that_stop_within_a_message_hold_a_bounded_amount_and_nobody_up() {
+    const LIMIT: usize = 1 << 20;
+    let mut fixture = Fixture::new();
+    fixture.context.set_memory_limit(LIMIT);
+    let longest = vec![7; MAX_PAYLOAD];
+    let wire = frame(&longest).unwrap();
+    let (mut honest, honest_fd) = fixture.raw();
+    let (mut stopped, mut gone) = (Vec::new(), 0);
+    for _ in 0..30 {
+        let (mut raw, _) = fixture.raw();
+        let part = wire[..wire.len() - 1].to_vec();
+        let writer = std::thread::spawn(move || {
+            // An error once it is closed.
+            let _ = raw.write_all(&part);
+            raw
+        });
+        // Beside it, one that does not stop, and must get through each time.
+        let mut sender = honest.try_clone().unwrap();
+        let sent = wire.clone();
+        let sender = std::thread::spawn(move || sender.write_all(&sent).unwrap());
+        gone += until(&mut fixture.context, EventKind::MessageRx, honest_fd);
+        assert!(fixture.context.memory_held() <= LIMIT);
+        sender.join().unwrap();
+        // Until all of it is in.
+        fixture.context.set_timer(Some(Duration::ZERO));
+        while !writer.is_finished() {
+            gone += until(&mut fixture.context, EventKind::Timer, 0);
+        }
+        fixture.context.set_timer(None);
+        stopped.push(writer.join().unwrap());
+    }
+    assert!((19..30).contains(&gone), "{gone} of 30 were closed, and about 10 fit");
+    // Those were closed that were stuck the longest.
+    assert!(matches!(stopped[0].read(&mut [0]), Ok(0) | Err(_)));
+    let last = stopped.last_mut().unwrap();
+    last.set_nonblocking(true).unwrap();
+    assert!(matches!(last.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock));
+    drop(stopped);
+    honest.write_all(&frame(b"end").unwrap()).unwrap();
+    until(&mut fixture.context, EventKind::MessageRx, honest_fd);
+    fixture.context.close_all();
+    assert_eq!(fixture.context.memory_held(), 0);
+}
+
+#[test]
+fn peers_that_do_not_read_hold_a_bounded_amount_and_nobody_up() {
+    const LIMIT: usize = 1 << 20;
+    let mut fixture = Fixture::new();
+    let longest = vec![7; MAX_PAYLOAD];
+    fixture.context.set_memory_limit(LIMIT);
+    let deaf: Vec<_> = (0..5).map(|_| fixture.raw()).collect();
+    let (mut honest, honest_fd) = fixture.raw();
+    // One alone is refused more, and not closed for it.
+    let refused = loop {
+        if let Err(error) = fixture.context.schedule(deaf[0].1, &longest) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, Error::QueueFull));
+    assert!((LIMIT - 2 * MAX_PAYLOAD..=LIMIT).contains(&fixture.context.memory_held()));
+    // Others take its memory.
+    for (_, fd) in &deaf[1..] {
+        for _ in 0..3 {
+            fixture.context.schedule(*fd, &longest).unwrap();
+        }
+    }
+    assert!(matches!(fixture.context.schedule(deaf[0].1, b"more"), Err(Error::Disconnected)));
+    until(&mut fixture.context, EventKind::Disconnection, deaf[0].1);
+    for _ in 0..20 {
+        fixture.context.schedule(honest_fd, &longest).unwrap();
+        let reader = std::thread::spawn(move || {
+            assert_eq!(read_frame(&mut honest).len(), MAX_PAYLOAD);
+            honest
+        });
+        until(&mut fixture.context, EventKind::MessageTx, honest_fd);
+        honest = reader.join().unwrap();
+        assert!(fixture.context.memory_held() <= LIMIT);
+    }
+}
+
+#[test]
+fn switches_whose_ends_do_not_read_hold_a_bounded_amount_and_nobody_up() {
+    const LIMIT: usize = 1 << 20;
+    let mut context = Context::in_dir("unused").unwrap();
+    context.set_memory_limit(LIMIT);
+    context.set_timer(Some(Duration::ZERO));
+    let wire = frame(&vec![7; MAX_PAYLOAD]).unwrap();
+    let (mut gone, mut pairs) = (0, Vec::new());
+    for _ in 0..20 {
+        let [(one, _), (other, _)] = switch(&mut context);
+        one.set_nonblocking(true).unwrap();
+        let mut rest = Vec::new();
+        // As much as is taken.
+        for _ in 0..300 {
+            if rest.is_empty() {
+                rest.clone_from(&wire);
+            }
+            if let Ok(written) = (&one).write(&rest) {
+                rest.drain(..written);
+            }
+            gone += until(&mut context, EventKind::Timer, 0);
+            assert!(context.memory_held() <= LIMIT);
+        }
+        pairs.push((one, other));
+    }
+    assert!((1..20).contains(&gone), "{gone} were closed");
+    context.set_timer(None);
+    let [(mut one, one_fd), (mut other, other_fd)] = switch(&mut context);
+    for _ in 0..20 {
+        let sent = wire.clone();
+        let sender = std::thread::spawn(move || {
+            one.write_all(&sent).unwrap();
+            one
+        });
+        until(&mut context, EventKind::SwitchRx, one_fd);
+        let reader = std::thread::spawn(move || {
+            assert_eq!(read_frame(&mut other).len(), MAX_PAYLOAD);
+            other
+        });
+        until(&mut context, EventKind::SwitchTx, other_fd);
+        (one, other) = (sender.join().unwrap(), reader.join().unwrap());
+    }
+}
+
 #[test]
 fn external_file_descriptors_are_reported_and_not_read() {
     let mut context = Context::in_dir("unused").unwrap();

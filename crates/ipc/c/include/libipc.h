@@ -69,6 +69,12 @@ void ipc_context_deinit(void **ctx);
  * there is one whenever nothing else has happened. */
 void ipc_context_timer(void *ctx, int timer);
 
+/* How many bytes all peers of the context may hold together, 8 MiB by default: messages that are scheduled for them, and
+ * the beginnings of messages that are not whole yet. When it is more, the connection in which nothing moved for the
+ * longest time is closed, with a DISCONNECTION: a peer that only holds memory does not keep it from those that work.
+ * (The first implementation has no such function.) */
+void ipc_context_memory(void *ctx, size_t bytes);
+
 /* Opens a service. An error if another process runs it. */
 int ipc_service_init(void *ctx, int *servicefd, const char *service_name, uint16_t service_name_len);
 
@@ -81,7 +87,8 @@ int ipc_connect_service(void *ctx, int *servicefd, const char *service_name, uin
  * as long as the peer does not read; a service, which has others to attend to, uses ipc_schedule. */
 int ipc_write(void *ctx, int servicefd, const char *mcontent, size_t mlen);
 
-/* Has a message written by ipc_wait_event, which says so by MESSAGE_TX. -2 if 4 MiB wait for this peer already. */
+/* Has a message written by ipc_wait_event, which says so by MESSAGE_TX. -2 if 4 MiB wait for this peer already, or it is
+ * the one that would be closed for the memory of the context. */
 int ipc_schedule(void *ctx, int servicefd, const char *mcontent, size_t mlen);
 
 /* Wait for the next message of one connection, and read it. *buflen is how long the buffer is, and then how long the

@@ -73,6 +73,17 @@ unsafe extern "C" fn ipc_context_timer(ctx: *mut c_void, timer: c_int) {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn ipc_context_memory(ctx: *mut c_void, bytes: usize) {
+    // SAFETY: the caller's promise: a context.
+    guarded(|| unsafe {
+        with(ctx, |context| {
+            context.set_memory_limit(bytes);
+            Ok(())
+        })
+    });
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn ipc_service_init(
     ctx: *mut c_void,
     servicefd: *mut c_int,

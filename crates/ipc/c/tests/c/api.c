@@ -147,6 +147,19 @@ static void messages(void) {
         queued++;
     CHECK(status == -2 && queued > 30);
 
+    /* So is what all peers hold. */
+    ipc_context_memory(NULL, 1);
+    ipc_context_memory(ctx, 1 << 20);
+    while (next() != DISCONNECTION)
+        REQUIRE(type == MESSAGE_TX);
+    CHECK(originfd == fd);
+    close(raw);
+    ipc_context_memory(ctx, 8 << 20);
+    raw = raw_connect("api");
+    CHECK(next() == CONNECTION);
+    fd = newfd;
+    CHECK(schedule(ctx, fd, big, sizeof big - 1) == 0);
+
     /* A buffer that is too small. */
     int other = raw_connect("api");
     while (next() != CONNECTION)
