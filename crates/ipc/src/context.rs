@@ -233,12 +233,8 @@ impl Context {
     pub fn schedule(&mut self, fd: RawFd, message: &[u8]) -> Result<(), Error> {
         let frame = frame(message)?;
         let index = self.connection(fd)?;
-        let peer = &self.peers[index];
-        if peer.failed {
-            return Err(Error::Disconnected);
-        }
         let cost = frame::cost(&frame);
-        if peer.outbox.cost() + cost > self.queue_limit || !self.make_room(cost, Some(index)) {
+        if self.peers[index].outbox.cost() + cost > self.queue_limit || !self.make_room(cost, Some(index)) {
             return Err(Error::QueueFull);
         }
         self.peers[index].enqueue(frame);
@@ -587,10 +583,14 @@ impl Context {
         }
     }
 
-    /// Where a connection is, if it is one and not a service.
+    /// Where a connection is, if it is one and not a service. One that failed may be within a message, either way.
     fn connection(&self, fd: RawFd) -> Result<usize, Error> {
         let index = *self.indices.get(&fd).ok_or(Error::NotFound)?;
-        if self.peers[index].is_server() { Err(Error::NotFound) } else { Ok(index) }
+        match &self.peers[index] {
+            peer if peer.is_server() => Err(Error::NotFound),
+            peer if peer.failed => Err(Error::Disconnected),
+            _ => Ok(index),
+        }
     }
 
     fn insert(&mut self, link: Link) -> Result<RawFd, Error> {

@@ -406,8 +406,12 @@ fn peers_that_do_not_read_hold_a_bounded_amount_and_nobody_up() {
             fixture.context.schedule(*fd, &longest).unwrap();
         }
     }
-    assert!(matches!(fixture.context.schedule(deaf[0].1, b"more"), Err(Error::Disconnected)));
-    until(&mut fixture.context, EventKind::Disconnection, deaf[0].1);
+    // It got a part of a message: nothing may follow that.
+    let gone = deaf[0].1;
+    assert!(matches!(fixture.context.schedule(gone, b"more"), Err(Error::Disconnected)));
+    assert!(matches!(fixture.context.write(gone, b"more"), Err(Error::Disconnected)));
+    assert!(matches!(fixture.context.read(gone, 9), Err(Error::Disconnected)));
+    until(&mut fixture.context, EventKind::Disconnection, gone);
     for _ in 0..20 {
         fixture.context.schedule(honest_fd, &longest).unwrap();
         let reader = std::thread::spawn(move || {

@@ -1,5 +1,5 @@
 //! Whatever peers and the program do, in whatever order: nothing panics or hangs, indices and file descriptors agree,
-//! and what one peer sends through whole frames arrives in order.
+//! memory is bounded, and what one peer sends through whole frames arrives in order.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -41,6 +41,8 @@ fn any_order_of_things() {
 fn run(mut random: Random) -> u32 {
     let mut context = Context::in_dir("unused").unwrap();
     context.set_queue_limit(300_000);
+    let memory_limit = [200_000, usize::MAX][random.below(2)];
+    context.set_memory_limit(memory_limit);
     // It is due at once whenever nothing else is, so that no call waits for ever.
     context.set_timer(Some(Duration::ZERO));
     let mut far: Vec<Far> = Vec::new();
@@ -91,7 +93,7 @@ fn run(mut random: Random) -> u32 {
                 let _ = context.close(far[one].fd);
             }
             7 => match context.schedule(far[one].fd, &buffer[..random.below(buffer.len())]) {
-                Ok(()) | Err(Error::NotFound | Error::QueueFull) => {}
+                Ok(()) | Err(Error::Disconnected | Error::NotFound | Error::QueueFull) => {}
                 Err(other) => panic!("{other}"),
             },
             8 => {
@@ -127,6 +129,7 @@ fn run(mut random: Random) -> u32 {
                 }
             }
         }
+        assert!(context.memory_held() <= memory_limit);
         let mut index = 0;
         while let Some(fd) = context.fd_at(index) {
             assert!(context.borrow(fd).is_some());
@@ -134,6 +137,7 @@ fn run(mut random: Random) -> u32 {
         }
     }
     context.close_all();
+    assert_eq!(context.memory_held(), 0);
     for peer in &mut far {
         while matches!(peer.stream.read(&mut buffer), Ok(1..)) {}
         // Neither open nor waiting.
