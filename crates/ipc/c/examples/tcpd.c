@@ -53,6 +53,8 @@ struct peer {
     /* What it is switched with. */
     int other;
     int seconds;
+    /* How many came before it. */
+    unsigned long number;
     size_t len;
     char text[TEXT];
 };
@@ -75,10 +77,11 @@ static void drop(struct peer *peer) {
 }
 
 static void admit(enum kind kind, int fd) {
+    static unsigned long admitted;
     struct peer *place = NULL;
     for (size_t i = 0; i < PEERS && (place == NULL || place->kind != FREE); i++)
         if (peers[i].kind == FREE ||
-            (peers[i].kind == GREETING && (place == NULL || peers[i].seconds < place->seconds)))
+            (peers[i].kind == GREETING && (place == NULL || peers[i].number < place->number)))
             place = &peers[i];
     if (place == NULL) {
         ipc_close_fd(ctx, fd);
@@ -89,6 +92,7 @@ static void admit(enum kind kind, int fd) {
     place->kind = kind;
     place->fd = fd;
     place->seconds = PATIENCE;
+    place->number = admitted++;
     place->len = 0;
 }
 
@@ -236,7 +240,7 @@ static void start_children(void) {
     while (children < CHILDREN) {
         struct peer *first = NULL;
         for (size_t i = 0; i < PEERS; i++)
-            if (peers[i].kind == WAITING && (first == NULL || peers[i].seconds < first->seconds))
+            if (peers[i].kind == WAITING && (first == NULL || peers[i].number < first->number))
                 first = &peers[i];
         if (first == NULL)
             return;

@@ -272,6 +272,8 @@ def garbage(near, far):
         check("nobody notices those who say nothing", echoes(good, bytes(99992)))
         check("one more is served", through(near, far, f"tcp://127.0.0.1:{far.port}/pong-far"))
         check("the oldest had to go", closed(silent[0]))
+        silent[-1].sendall(b"pong-far")
+        check("the newest did not", exactly(silent[-1], 2) == b"ok")
     with contextlib.ExitStack() as idle:
         for _ in range(300):
             idle.enter_context(near.connect("ipc"))
