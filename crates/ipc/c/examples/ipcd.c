@@ -120,12 +120,10 @@ static void hear(struct asker *asker) {
         .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t count = recvmsg(asker->daemon, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     int fd = -1;
-    /* The space for one has room for two, because of its alignment. */
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); count >= 0 && header != NULL;
-         header = CMSG_NXTHDR(&message, header))
-        for (size_t at = 0; header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-                            CMSG_LEN(at + sizeof fd) <= header->cmsg_len;
-             at += sizeof fd) {
+    /* There is room for one header. That for one file descriptor may be room for two, because of its alignment. */
+    const struct cmsghdr *header = count >= 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        for (size_t at = 0; CMSG_LEN(at + sizeof fd) <= header->cmsg_len; at += sizeof fd) {
             if (fd >= 0)
                 close(fd);
             memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);

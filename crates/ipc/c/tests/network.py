@@ -95,10 +95,11 @@ class Machine:
             try:
                 stream.connect(os.path.join(self.run, service))
                 return stream
-            except ConnectionRefusedError:
-                # Bound, but it does not listen yet.
+            except (BlockingIOError, ConnectionRefusedError):
+                # It has enough connections waiting, or does not listen yet.
                 if time.monotonic() > end:
                     raise
+                time.sleep(0.01)
 
     def serve(self, service):
         listener = socket.socket(socket.AF_UNIX)
