@@ -45,6 +45,9 @@ qpc)
 libquicprochat-ffi)
 	[ -s /usr/lib/libquicprochat_ffi.so ]
 	;;
+libipc)
+	[ -s /usr/lib/libipc.so ]
+	;;
 *)
 	echo "there is no package $1 here" >&2
 	exit 1
