@@ -67,7 +67,7 @@ class Machine:
         self.wait_for(f"pong-{name}")
         self.start("ipcd")
         self.wait_for("ipc")
-        said = self.start("tcpd", ADDRESS="localhost:0").stdout.readline()
+        said = self.start("tcpd", ADDRESS="127.0.0.1:0").stdout.readline()
         self.port = int(said.rsplit(b":", 1)[1])
 
     def start(self, program, **environment):
@@ -109,7 +109,7 @@ class Machine:
         return listener
 
     def tcp(self):
-        stream = socket.create_connection(("localhost", self.port), TIMEOUT)
+        stream = socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
         stream.settimeout(TIMEOUT)
         return stream
 
@@ -174,6 +174,7 @@ def both_ways(near, far):
     check("near to far", through(near, far, f"tcp://127.0.0.1:{far.port}/pong-far"))
     check("far to near", through(far, near, f"tcp://127.0.0.1:{near.port}/pong-near"))
     check("by name", through(near, far, f"tcp://localhost:{far.port}/pong-far"))
+    check("in brackets", through(near, far, f"tcp://[127.0.0.1]:{far.port}/pong-far"))
 
 
 def refusals(near, far):
