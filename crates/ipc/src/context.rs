@@ -266,9 +266,20 @@ impl Context {
 
     /// Waits for the next event.
     pub fn wait(&mut self) -> Result<Event<'_>, Error> {
-        self.message.clear();
-        let Happened { kind, index, fd } = self.next()?;
+        let Happened { kind, index, fd } = loop {
+            if let Some(happened) = self.next(true)? {
+                break happened;
+            }
+        };
         Ok(Event { kind, index, fd, message: &self.message })
+    }
+
+    /// The next event, if there is one, for a program with a loop of its own. That waits for the context's file
+    /// descriptor (it is readable when there may be an event) and then asks until there is none; now and then also
+    /// without it, for the timer and for services that were full.
+    pub fn poll(&mut self) -> Result<Option<Event<'_>>, Error> {
+        let happened = self.next(false)?;
+        Ok(happened.map(|Happened { kind, index, fd }| Event { kind, index, fd, message: &self.message }))
     }
 
     /// Closes a connection, with what is queued for it, or a service. If it was switched, the other end stays, as it
@@ -305,7 +316,9 @@ impl Context {
         self.indices.get(&fd).map(|index| self.peers[*index].link.as_fd())
     }
 
-    fn next(&mut self) -> Result<Happened, Error> {
+    /// The next event; without one, waits for it or says so.
+    fn next(&mut self, waits: bool) -> Result<Option<Happened>, Error> {
+        self.message.clear();
         let mut timer_may = self.timer.as_mut().is_none_or(|timer| !std::mem::take(&mut timer.was_last));
         loop {
             let now = Instant::now();
@@ -319,7 +332,7 @@ impl Context {
                     timer.next = now + timer.period;
                 }
                 timer.was_last = true;
-                return Ok(Happened { kind: EventKind::Timer, index: 0, fd: 0 });
+                return Ok(Some(Happened { kind: EventKind::Timer, index: 0, fd: 0 }));
             }
             timer_may = true;
             if self.retry.is_some_and(|retry| retry <= now) {
@@ -332,13 +345,15 @@ impl Context {
             } else {
                 self.streak = 0;
                 let mut events = [EpollEvent::empty()];
-                match self.epoll.wait(&mut events, self.timeout(now)) {
+                let timeout = if waits { self.timeout(now) } else { EpollTimeout::ZERO };
+                match self.epoll.wait(&mut events, timeout) {
+                    Ok(0) if !waits && self.work.is_empty() => return Ok(None),
                     Ok(0) | Err(Errno::EINTR) => None,
                     Ok(_) => self.react(token_fd(events[0].data()), events[0].events()),
                     Err(errno) => return Err(errno.into()),
                 }
             };
-            if let Some(happened) = happened {
+            if happened.is_some() {
                 return Ok(happened);
             }
         }
@@ -724,6 +739,13 @@ impl Context {
             peer.listed = true;
             self.work.push_back(fd);
         }
+    }
+}
+
+impl AsFd for Context {
+    /// Readable when [`Context::poll`] may have an event.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
     }
 }
 

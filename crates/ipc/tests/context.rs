@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use nix::poll::{PollFd, PollFlags, poll};
 use qpc_ipc::{Context, Error, Event, EventKind, HEADER, MAX_PAYLOAD, Verdict, frame};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -707,4 +708,35 @@ fn one_end_of_a_switch_that_is_closed_leaves_the_other_as_it_was() {
     fixture.context.close(a_fd).unwrap();
     b.write_all(&frame(b"to you").unwrap()).unwrap();
     fixture.received(b_fd, b"to you");
+}
+
+#[test]
+fn a_loop_of_its_own_asks_when_the_file_descriptor_says_so() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.context.poll().unwrap().is_none());
+    let waits = |context: &Context| {
+        let mut fds = [PollFd::new(context.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, 10_000_u16).unwrap()
+    };
+    let (mut peer, fd) = fixture.raw();
+    peer.write_all(&[frame(b"one").unwrap(), frame(b"two").unwrap()].concat()).unwrap();
+    assert_eq!(waits(&fixture.context), 1);
+    let mut got = Vec::new();
+    while got.len() < 2 {
+        if let Some(event) = fixture.context.poll().unwrap() {
+            got.push((event.kind, event.fd, event.message.to_vec()));
+        }
+    }
+    let message = |text: &[u8]| (EventKind::MessageRx, fd, text.to_vec());
+    assert_eq!(got, [message(b"one"), message(b"two")]);
+    assert!(fixture.context.poll().unwrap().is_none());
+
+    // What it does itself shows at the next question, if not in the file descriptor.
+    fixture.context.schedule(fd, b"three").unwrap();
+    assert_eq!(fixture.context.poll().unwrap().unwrap().kind, EventKind::MessageTx);
+    assert!(fixture.context.poll().unwrap().is_none());
+    assert_eq!(read_frame(&mut peer), b"three");
+    drop(peer);
+    assert_eq!(waits(&fixture.context), 1);
+    assert_eq!(fixture.context.poll().unwrap().unwrap().kind, EventKind::Disconnection);
 }
