@@ -17,7 +17,7 @@ mod session;
 mod state;
 
 pub use auth::Password;
-pub use engine::{Contact, Event, InboxMessage as Message};
+pub use engine::{Contact, Event, InboxMessage as Message, InboxState};
 pub use error::{Error, ErrorKind};
 pub use link::RelayEndpoint;
 pub use qpc_proto::address::RelayAddress;

@@ -59,6 +59,9 @@ pub enum EngineError {
     /// A message or a group is larger than the protocol carries.
     #[error("too large for this protocol")]
     TooLarge,
+    /// As many messages are held as may be.
+    #[error("too many messages wait for a connection")]
+    TooManyHeld,
     /// Stored state cannot be read.
     #[error("stored state is damaged: {0}")]
     Unreadable(#[from] Unreadable),

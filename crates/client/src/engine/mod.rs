@@ -169,6 +169,19 @@ pub struct InboxMessage {
     pub durability: Durability,
 }
 
+/// What the inbox holds. Positions only grow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InboxState {
+    /// The position of the oldest message.
+    pub first: u64,
+    /// The position that the next message gets.
+    pub next: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// The last one that counts as read.
+    pub read: u64,
+}
+
 impl<S: Storage> Rows for Journal<S> {
     type Error = qpc_journal::Error;
 
@@ -395,19 +408,25 @@ impl<S: Storage> Engine<S> {
         self.commit(draft)
     }
 
-    /// Received messages that were not taken yet, the oldest first. One that is damaged is left out, and forgotten when
-    /// no other one is before it.
+    /// Received messages that were neither taken nor read yet, the oldest first. One that is damaged is left out, and
+    /// forgotten when no other one is before it.
     pub fn inbox(&mut self, max: usize) -> Result<Vec<InboxMessage>, EngineError> {
+        self.inbox_after(self.state.session.inbox_read, max)
+    }
+
+    /// The same behind a position, read or not.
+    pub fn inbox_after(&mut self, after: u64, max: usize) -> Result<Vec<InboxMessage>, EngineError> {
         let Some(queue) = self.journal.queue(INBOX) else {
             return Ok(Vec::new());
         };
         let (mut messages, mut lost) = (Vec::new(), None);
-        for position in queue.first_seq..queue.next_seq {
+        for position in queue.first_seq.max(after.saturating_add(1))..queue.next_seq {
             match self.inbox_message(position) {
                 Ok(message) => messages.push(message),
                 Err(error) if error.is_lost() => {
                     log::error!("a received message is lost: {error}");
-                    lost = messages.is_empty().then_some(position).or(lost);
+                    let is_first = messages.is_empty() && after < queue.first_seq;
+                    lost = is_first.then_some(position).or(lost);
                 }
                 Err(error) => return Err(error),
             }
@@ -420,6 +439,41 @@ impl<S: Storage> Engine<S> {
             let _ = self.take_inbox(position);
         }
         Ok(messages)
+    }
+
+    /// What the inbox holds.
+    pub fn inbox_state(&self) -> InboxState {
+        let read = self.state.session.inbox_read;
+        match self.journal.queue(INBOX) {
+            Some(queue) => {
+                InboxState { first: queue.first_seq, next: queue.next_seq, bytes: queue.bytes, read }
+            }
+            None => InboxState { first: 1, next: 1, bytes: 0, read },
+        }
+    }
+
+    /// Counts received messages up to and including this position as read, and keeps them.
+    pub fn mark_read(&mut self, up_to: u64) -> Result<(), EngineError> {
+        let mut draft = self.state.draft();
+        let last = self.inbox_state().next.saturating_sub(1);
+        draft.session.inbox_read = draft.session.inbox_read.max(up_to.min(last));
+        self.commit(draft)
+    }
+
+    /// Forgets the oldest received messages, read or not, where there are more than so many or than so many bytes; then
+    /// an eighth more, for each time is written. Says how many of them nobody had read.
+    pub fn bound_inbox(&mut self, max: u64, max_bytes: u64) -> Result<u64, EngineError> {
+        let InboxState { first, next, mut bytes, read } = self.inbox_state();
+        if next - first <= max && bytes <= max_bytes {
+            return Ok(0);
+        }
+        let mut end = first;
+        while end < next && (next - end > max - max / 8 || bytes > max_bytes - max_bytes / 8) {
+            bytes = bytes.saturating_sub(self.journal.body_len(INBOX, end).unwrap_or(0).into());
+            end += 1;
+        }
+        self.take_inbox(end - 1)?;
+        Ok(end.saturating_sub(first.max(read + 1)))
     }
 
     /// Forgets received messages up to and including this position.

@@ -4,7 +4,7 @@ use openmls::key_packages::KeyPackage;
 use openmls::prelude::{MlsMessageOut, OpenMlsProvider as _};
 use qpc_journal::{Journal, Storage};
 use qpc_proto::envelope::{Envelope, Kind};
-use qpc_proto::id::{ConversationId, DeviceId, MessageId};
+use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::limits::MAX_KEY_PACKAGE;
 use qpc_proto::message::{
     ClientFrame, Error, ErrorCode, Reply, Request, RevokeDevice, SendMessage, Stored, Submitter, ThisDevice,
@@ -16,8 +16,8 @@ use tls_codec::Serialize as _;
 use super::error::{EngineError, Unreadable};
 use super::groups::{Applied, blob};
 use super::records::{
-    KEY_PACKAGES, KeyPackagesPurpose, KeyPackagesRow, MessagePurpose, OUTBOX, OutboxRow, Purpose,
-    RevokePurpose, key,
+    HELD, HeldRow, KEY_PACKAGES, KeyPackagesPurpose, KeyPackagesRow, MessagePurpose, OUTBOX, OutboxRow,
+    Purpose, RevokePurpose, key,
 };
 use super::state::{Draft, Waiting, number_of, read_outbox};
 use super::{Engine, Outgoing};
@@ -190,6 +190,58 @@ impl<S: Storage> Engine<S> {
         self.encrypt(draft, id, envelope)
     }
 
+    /// Journals a message that cannot be encrypted yet, be it that there is no connection or no conversation.
+    pub fn hold(&mut self, recipient: &UserName, envelope: &Envelope) -> Result<(), EngineError> {
+        let envelope = blob(envelope.encode())?;
+        let bytes: usize = self.state.held.values().sum();
+        if self.state.held.len() >= MAX_HELD || bytes + envelope.len() > MAX_HELD_BYTES {
+            return Err(EngineError::TooManyHeld);
+        }
+        let number = self.state.held.keys().next_back().map_or(1, |last| last + 1);
+        let mut draft = self.state.draft();
+        draft.set_held(number, Some(HeldRow { recipient: recipient.clone(), envelope }));
+        self.commit(draft)
+    }
+
+    /// How many messages are held, and how many wait for the relay's answer.
+    pub fn waiting_messages(&self) -> usize {
+        let sent = self.state.outbox.values().filter(|waiting| matches!(waiting, Waiting::Message(..)));
+        self.state.held.len() + sent.count()
+    }
+
+    /// The first message that is held: its number, whom it is for, and it. One that is damaged is dropped.
+    pub fn first_held(&mut self) -> Result<Option<(u64, UserName, Envelope)>, EngineError> {
+        while let Some(&number) = self.state.held.keys().next() {
+            match self.held(number) {
+                Err(error) if error.is_lost() => {
+                    log::error!("a message that waited is lost: {error}");
+                    self.drop_held(number)?;
+                }
+                held => return held.map(|(recipient, envelope)| Some((number, recipient, envelope))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Encrypts a message that was held, which goes from there to the outbox in one step.
+    pub fn send_held(
+        &mut self,
+        number: u64,
+        id: ConversationId,
+        envelope: &Envelope,
+    ) -> Result<Outgoing, EngineError> {
+        let mut draft = self.state.draft();
+        draft.set_held(number, None);
+        self.encrypt(draft, id, envelope)
+    }
+
+    /// Forgets a message that was held.
+    pub fn drop_held(&mut self, number: u64) -> Result<(), EngineError> {
+        let mut draft = self.state.draft();
+        draft.set_held(number, None);
+        self.commit(draft)
+    }
+
     /// Tells a conversation, in one message with this id and time, what was stored of those that asked for it.
     pub fn send_receipt(
         &mut self,
@@ -345,6 +397,12 @@ impl<S: Storage> Engine<S> {
         read_outbox(&self.journal, &key(OUTBOX, &number.to_be_bytes()))
     }
 
+    fn held(&self, number: u64) -> Result<(UserName, Envelope), EngineError> {
+        let row = self.journal.get(&key(HELD, &number.to_be_bytes()))?.ok_or(Unreadable::Inconsistent)?;
+        let HeldRow { recipient, envelope } = HeldRow::decode(&row)?;
+        Ok((recipient, Envelope::decode(&envelope)?))
+    }
+
     fn make_key_packages(&self, provider: &Provider<'_, Journal<S>>) -> Result<Made, EngineError> {
         let mut keys = Vec::new();
         let mut make = |last_resort: bool| {
@@ -418,4 +476,7 @@ const ONE_TIME: usize = 10;
 /// that none of an earlier one can be in a Welcome that is still to come.
 const KEPT_UPLOADS: u64 = 4;
 const MAX_WAIT: u64 = 3600;
+/// Messages that may be held, and their bytes: they are on flash.
+const MAX_HELD: usize = 256;
+const MAX_HELD_BYTES: usize = 512 * 1024;
 const RETRY: u64 = 30;

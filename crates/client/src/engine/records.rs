@@ -8,6 +8,7 @@
 //! | `c` user name | [`ContactRow`] |
 //! | `v` conversation id | [`ConversationRow`] |
 //! | `o` number, 8 bytes | [`OutboxRow`], a request that waits for its answer |
+//! | `h` number, 8 bytes | [`HeldRow`], a message that waits to be encrypted |
 //! | `p` number, 8 bytes | [`KeyPackagesRow`], the key packages of one upload |
 //! | `m`, `d` | values of openmls and their patches, see `mls` |
 //!
@@ -44,6 +45,8 @@ message! {
         6 key_packages_replace: bool,
         /// Number of the last upload of key packages.
         7 key_packages_upload: u64,
+        /// The last received message that counts as read, where messages are kept beyond that.
+        8 inbox_read: u64,
     }
 
     /// What is known of another account.
@@ -78,6 +81,14 @@ message! {
         10 left_out: bool,
         /// Messages stored here whose sender asked to be told, and was not yet.
         11 receipts: List<MessageId, MAX_RECEIPTS>,
+    }
+
+    /// A message that waits for a connection, and until then for a group to be encrypted in.
+    pub struct HeldRow {
+        /// To whom.
+        1 recipient: UserName,
+        /// The envelope, without its padding.
+        2 envelope: Blob<MAX_PAYLOAD>,
     }
 
     /// A request that changes state and waits for its answer.
@@ -184,6 +195,7 @@ pub(super) const SESSION: u8 = b's';
 pub(super) const CONTACT: u8 = b'c';
 pub(super) const CONVERSATION: u8 = b'v';
 pub(super) const OUTBOX: u8 = b'o';
+pub(super) const HELD: u8 = b'h';
 pub(super) const KEY_PACKAGES: u8 = b'p';
 
 /// Receipts of one conversation that wait to be sent. What comes beyond is stored, and nobody is told.

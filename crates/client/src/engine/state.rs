@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) contacts: BTreeMap<UserName, ContactRow>,
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
     pub(super) outbox: BTreeMap<u64, Waiting>,
+    /// Messages that wait to be encrypted, by number, and the bytes of each.
+    pub(super) held: BTreeMap<u64, usize>,
     seen: VecDeque<MessageId>,
 }
 
@@ -69,6 +71,16 @@ impl State {
             };
             outbox.insert(number_of(&key[1..])?, waiting);
         }
+        let mut held = BTreeMap::new();
+        for key in journal.keys(&[HELD]) {
+            let row = journal.get(key).map_err(EngineError::from);
+            let bytes = match row {
+                // Found again, and dropped, where it is sent.
+                Err(error) if error.is_lost() => 0,
+                row => row?.map_or(0, |row| row.len()),
+            };
+            held.insert(number_of(&key[1..])?, bytes);
+        }
         let mut seen = VecDeque::new();
         if let Some(queue) = journal.queue(SEEN) {
             for position in queue.first_seq..queue.next_seq {
@@ -81,7 +93,7 @@ impl State {
                 seen.push_back(id.map_or(NO_MESSAGE, MessageId));
             }
         }
-        Ok(Self { session, contacts, conversations, outbox, seen })
+        Ok(Self { session, contacts, conversations, outbox, held, seen })
     }
 
     pub(super) fn draft(&self) -> Draft {
@@ -91,6 +103,7 @@ impl State {
             contacts: BTreeMap::new(),
             conversations: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            held: None,
             seen: Vec::new(),
         }
     }
@@ -130,6 +143,13 @@ impl State {
                 None => batch.delete(key(OUTBOX, &number.to_be_bytes())),
             };
         }
+        let held = draft.held.map(|(number, row)| (number, row.map(|row| row.encode())));
+        if let Some((number, row)) = &held {
+            match row {
+                Some(row) => batch.put(key(HELD, &number.to_be_bytes()), row.clone()),
+                None => batch.delete(key(HELD, &number.to_be_bytes())),
+            };
+        }
         for id in &draft.seen {
             batch.push(&[SEEN], id.0);
         }
@@ -150,6 +170,11 @@ impl State {
                 Some(row) => self.outbox.insert(number, waiting(&row)),
                 None => self.outbox.remove(&number),
             };
+        }
+        match held {
+            Some((number, Some(row))) => drop(self.held.insert(number, row.len())),
+            Some((number, None)) => drop(self.held.remove(&number)),
+            None => {}
         }
         self.seen.extend(draft.seen);
         if forgotten.is_some() {
@@ -173,6 +198,7 @@ pub(super) struct Draft {
     contacts: BTreeMap<UserName, ContactRow>,
     conversations: BTreeMap<ConversationId, ConversationRow>,
     outbox: BTreeMap<u64, Option<OutboxRow>>,
+    held: Option<(u64, Option<HeldRow>)>,
     seen: Vec<MessageId>,
 }
 
@@ -216,6 +242,10 @@ impl Draft {
 
     pub(super) fn set_waiting(&mut self, number: u64, row: Option<OutboxRow>) {
         self.outbox.insert(number, row);
+    }
+
+    pub(super) fn set_held(&mut self, number: u64, row: Option<HeldRow>) {
+        self.held = Some((number, row));
     }
 
     pub(super) fn see(&mut self, id: MessageId) {
@@ -269,6 +299,7 @@ fn new_session() -> SessionRow {
         key_packages_due: false,
         key_packages_replace: false,
         key_packages_upload: 0,
+        inbox_read: 0,
     }
 }
 

@@ -6,10 +6,11 @@
 use super::Client;
 use super::sync::{FIRST_PAUSE, LONGEST_PAUSE, MAINTENANCE, STEP};
 use crate::auth::random;
-use crate::engine::{Event, InboxMessage};
+use crate::engine::{EngineError, Event, InboxMessage};
 use crate::error::Error;
 use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
+use qpc_proto::message::ErrorCode;
 use qpc_transport::executor::{sleep_until, unless};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,6 +36,8 @@ pub enum Update {
     Event(Event),
     /// A message came.
     Message(InboxMessage),
+    /// There is more in the inbox; only with [`Options::keep_inbox`](super::Options::keep_inbox).
+    Inbox,
     /// A queued message cannot be sent.
     NotSent {
         /// Which.
@@ -92,14 +95,36 @@ pub(super) struct Following {
     inbox: VecDeque<InboxMessage>,
     /// The last message of the inbox that the program was given.
     given: Option<u64>,
+    /// How far the inbox was when the program was last told that there is more.
+    told_inbox: u64,
     told_connected: bool,
     /// Why the connection was lost.
     lost: Option<String>,
+    /// Why there was none when it was tried last.
+    trouble: Option<String>,
+    /// When what is held is tried again.
+    held_at: Option<Instant>,
     retry_at: Option<Instant>,
     pause: Duration,
 }
 
+impl Following {
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+}
+
 impl Client {
+    /// Journals a message to all devices of a user, be there a connection or not. When this returns it survives whatever
+    /// happens; [`Client::next`] sends it when it can, once, and says what became of it.
+    pub fn hold(&mut self, recipient: &UserName, envelope: &Envelope) -> Result<(), Error> {
+        self.check_recipient(recipient)?;
+        self.engine()?.hold(recipient, envelope).map_err(|error| match error {
+            EngineError::TooManyHeld => Error::TooManyQueued,
+            error => error.into(),
+        })
+    }
+
     /// Queues a message to all devices of a user. [`Client::next`] sends it, and says what became of it; until then it is
     /// in memory only.
     pub fn queue(&mut self, recipient: &UserName, envelope: Envelope) -> Result<(), Error> {
@@ -154,7 +179,7 @@ impl Client {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(Update::Event(event)));
         }
-        let connected = self.synchronised && self.link.as_ref().is_some_and(|link| !link.is_closed());
+        let connected = self.is_connected();
         if connected != std::mem::replace(&mut self.following.told_connected, connected) {
             return Ok(Some(match connected {
                 true => Update::Connected,
@@ -169,6 +194,11 @@ impl Client {
                 Ok(sent) => Update::Sent { recipient, sent },
                 Err(error) => Update::NotSent { id, recipient, error },
             }));
+        }
+        if self.options.keep_inbox {
+            let next = self.engine()?.inbox_state().next;
+            let told = std::mem::replace(&mut self.following.told_inbox, next);
+            return Ok((told != next).then_some(Update::Inbox));
         }
         if self.following.inbox.is_empty() {
             if let Some(position) = self.following.given.take() {
@@ -205,6 +235,7 @@ impl Client {
         self.catch_up(deadline).await?;
         self.send_again(deadline).await?;
         self.send_queued(deadline).await?;
+        self.send_held(deadline).await?;
         Ok(Some(()))
     }
 
@@ -213,7 +244,8 @@ impl Client {
         let now = Instant::now();
         // A message may wait for its group to get somewhere.
         let waiting = self.following.again_at.or_else(|| (!self.outcomes.is_empty()).then_some(now + STEP));
-        let until = waiting.unwrap_or(now + MAINTENANCE).min(now + MAINTENANCE);
+        let until =
+            [waiting, self.following.held_at].into_iter().flatten().fold(now + MAINTENANCE, Instant::min);
         unless(interrupt.wait(), self.wait(until)).await.transpose()
     }
 
@@ -228,6 +260,7 @@ impl Client {
         let connected = self.reconnect(Instant::now() + self.options.patience).await;
         if connected.is_ok() {
             (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
+            self.following.trouble = None;
             log::info!("connected");
         }
         connected
@@ -238,6 +271,7 @@ impl Client {
         self.give_link_up();
         let following = &mut self.following;
         following.lost.get_or_insert(error.to_string());
+        following.trouble = Some(error.to_string());
         let pause = following.pause.max(FIRST_PAUSE);
         following.retry_at = Some(Instant::now() + pause + pause * (u32::from(random::<1>()?[0]) % 64) / 256);
         following.pause = (pause * 2).min(LONGEST_PAUSE);
@@ -287,8 +321,62 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Sends what is held, the oldest first. What only has to wait stays held, and what is behind it waits with it.
+    async fn send_held(&mut self, deadline: Instant) -> Result<(), Error> {
+        // What the relay has put off waits in the outbox, which is not to fill up behind that.
+        if self.following.again_at.is_some() || self.following.held_at.is_some_and(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        self.following.held_at = None;
+        while self.postponed.is_none() && self.following.submitted.len() < MAX_QUEUED {
+            let Some((number, recipient, envelope)) = self.engine()?.first_held()? else { break };
+            let prepared = match self.conversation(&recipient, deadline).await {
+                Ok(id) => self.engine()?.send_held(number, id, &envelope).map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            match prepared {
+                Err(error)
+                    if error.is_of_the_link() && self.link.as_ref().is_none_or(|link| link.is_closed()) =>
+                {
+                    return Err(error);
+                }
+                Err(error) if is_temporary(&error) => {
+                    log::info!("what is held waits: {error}");
+                    self.following.held_at = Some(Instant::now() + HELD_PAUSE);
+                    break;
+                }
+                Err(Error::Engine(error)) if error.is_of_the_device() => return Err(error.into()),
+                Err(error) => {
+                    self.engine()?.drop_held(number)?;
+                    let id = envelope.id;
+                    self.following.updates.push_back(Update::NotSent { id, recipient, error });
+                }
+                Ok(outgoing) => {
+                    self.following.submitted.push((envelope.id, recipient));
+                    self.outcomes.insert(envelope.id, None);
+                    self.submit(outgoing, deadline).await?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
+/// Whether an error is over after a while, though the connection is well.
+fn is_temporary(error: &Error) -> bool {
+    match error {
+        Error::Timeout => true,
+        Error::Refused { code, .. } => matches!(
+            code,
+            ErrorCode::Busy | ErrorCode::RateLimited | ErrorCode::Internal | ErrorCode::StorageFailed
+        ),
+        _ => false,
+    }
+}
+
+/// How long what is held waits if the relay could not take it.
+const HELD_PAUSE: Duration = Duration::from_secs(30);
 /// Messages that may wait to be sent.
 const MAX_QUEUED: usize = 64;
 /// Messages read from the inbox at a time; the longest take 48 KB each.

@@ -8,7 +8,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Account as Me, Answered, Contact, Event};
+use crate::engine::{Account as Me, Answered, Contact, Event, InboxMessage, InboxState};
 use crate::error::Error;
 use crate::link::{Link, RelayEndpoint, refused};
 use crate::safety::safety_number;
@@ -45,6 +45,9 @@ pub struct Options {
     pub keep_alive: Duration,
     /// Tell senders who ask for it that their messages were stored.
     pub receipts: bool,
+    /// [`Client::next`] leaves the inbox alone and only says that something came: the program reads with
+    /// [`Client::messages_after`], and says with [`Client::confirm`] what need not be kept.
+    pub keep_inbox: bool,
 }
 
 impl Options {
@@ -68,6 +71,7 @@ impl Options {
             patience: Duration::from_secs(10),
             keep_alive: Duration::from_secs(25),
             receipts: true,
+            keep_inbox: false,
         }
     }
 }
@@ -141,6 +145,41 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether there is a connection with a session.
+    pub fn is_connected(&self) -> bool {
+        self.synchronised && self.link.as_ref().is_some_and(|link| !link.is_closed())
+    }
+
+    /// Why [`Client::next`] could not connect when it tried last.
+    pub fn trouble(&self) -> Option<&str> {
+        self.following.trouble()
+    }
+
+    /// How many messages wait to be sent, or for the relay to confirm them.
+    pub fn waiting(&self) -> usize {
+        self.engine.as_ref().map_or(0, Engine::waiting_messages)
+    }
+
+    /// What the inbox holds.
+    pub fn inbox(&self) -> Result<InboxState, Error> {
+        Ok(self.engine.as_ref().ok_or(Error::NotLoggedIn)?.inbox_state())
+    }
+
+    /// Received messages behind this position, the oldest first; no more than `max`.
+    pub fn messages_after(&mut self, position: u64, max: usize) -> Result<Vec<InboxMessage>, Error> {
+        Ok(self.engine()?.inbox_after(position, max)?)
+    }
+
+    /// Forgets the oldest messages where there are more than these, and says how many of them nobody had read.
+    pub fn bound_inbox(&mut self, messages: u64, bytes: u64) -> Result<u64, Error> {
+        Ok(self.engine()?.bound_inbox(messages, bytes)?)
+    }
+
+    /// Messages up to this position count as read: [`Client::receive`] gives those behind it.
+    pub fn mark_read(&mut self, position: u64) -> Result<(), Error> {
+        Ok(self.engine()?.mark_read(position)?)
     }
 
     /// The accounts whose identity is known.
