@@ -1,6 +1,7 @@
 //! The command line.
 
 use lexopt::prelude::*;
+use qpc_agent::rights::Rule;
 use qpc_client::{RelayAddress, RelayEndpoint, UserName};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,19 @@ pub(crate) struct Args {
     pub(crate) user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) keep_key: bool,
+    pub(crate) run_dir: Option<PathBuf>,
+    pub(crate) through: Through,
+}
+
+/// Who does what is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Through {
+    /// The agent, or nobody.
+    Agent,
+    /// The agent if one answers and the command line does not say whose session to use.
+    Either,
+    /// A session of this program's own.
+    Own,
 }
 
 #[derive(Debug)]
@@ -27,7 +41,10 @@ pub(crate) enum Command {
     Register { user: String, invite: Option<String> },
     Login,
     Send { recipient: String, text: Option<OsString>, lines: bool },
-    Receive { timeout: Duration, follow: bool, json: bool },
+    Receive { timeout: Duration, follow: bool, json: bool, since: Option<u64> },
+    Agent { allow: Vec<Rule>, window: Duration },
+    Status,
+    Notify { recipient: String, kind: String, text: Option<OsString> },
     Devices,
     Contacts,
     SafetyNumber { user: String },
@@ -55,6 +72,7 @@ impl Args {
         let mut words: Vec<OsString> = Vec::new();
         let (mut invite, mut timeout, mut new_password) = (None, None, None);
         let (mut lines, mut follow, mut json) = (false, false, false);
+        let (mut since, mut window, mut allow) = (None, None, Vec::new());
         let mut args = Self {
             command: Command::Help,
             relay: None,
@@ -64,6 +82,8 @@ impl Args {
             user: None,
             password_file: None,
             keep_key: false,
+            run_dir: None,
+            through: Through::Either,
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -75,6 +95,12 @@ impl Args {
                 Long("password-file") => args.password_file = Some(parser.value()?.into()),
                 Long("new-password-file") => new_password = Some(parser.value()?.into()),
                 Long("keep-key") => args.keep_key = true,
+                Long("run-dir") => args.run_dir = Some(parser.value()?.into()),
+                Long("agent") => args.through = Through::Agent,
+                Long("no-agent") => args.through = Through::Own,
+                Long("allow") => allow.push(rule(&parser.value()?.string()?)?),
+                Long("notify-window") => window = Some(duration(&parser.value()?.string()?)?),
+                Long("since") => since = Some(cursor(&parser.value()?.string()?)?),
                 Long("invite") => invite = Some(parser.value()?.string()?),
                 Long("timeout") => timeout = Some(duration(&parser.value()?.string()?)?),
                 Long("lines") => lines = true,
@@ -108,6 +134,17 @@ impl Args {
                 timeout: timeout.take().unwrap_or(Duration::from_secs(5)),
                 follow: std::mem::take(&mut follow),
                 json: std::mem::take(&mut json),
+                since: since.take(),
+            },
+            "agent" => Command::Agent {
+                allow: std::mem::take(&mut allow),
+                window: window.take().unwrap_or(Duration::from_secs(300)),
+            },
+            "status" => Command::Status,
+            "notify" => Command::Notify {
+                recipient: word("a recipient")?,
+                kind: word("a kind of event, such as wan")?,
+                text: words.next(),
             },
             "devices" => Command::Devices,
             "contacts" => Command::Contacts,
@@ -135,11 +172,38 @@ impl Args {
             (follow, "--follow"),
             (json, "--json"),
             (new_password.is_some(), "--new-password-file"),
+            (since.is_some(), "--since"),
+            (window.is_some(), "--notify-window"),
+            (!allow.is_empty(), "--allow"),
         ];
         if let Some((_, option)) = misplaced.iter().find(|(given, _)| *given) {
             return Err(Usage(format!("{option} does not go with `qpc {name}`")));
         }
         Ok(args)
+    }
+
+    /// Whether an agent does it: must, may if there is one, or must not.
+    pub(crate) fn agent_needed(&self) -> Option<bool> {
+        let own = self.relay.is_some() || self.user.is_some() || self.state.is_some();
+        match &self.command {
+            Command::Status | Command::Notify { .. } => Some(true),
+            Command::Accept { .. }
+            | Command::Contacts
+            | Command::Devices
+            | Command::Receive { .. }
+            | Command::SafetyNumber { .. }
+            | Command::Send { .. } => match self.through {
+                Through::Agent => Some(true),
+                Through::Either => (!own).then_some(false),
+                Through::Own => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Where an agent's socket is.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.run_dir.clone().unwrap_or_else(qpc_agent::run_dir)
     }
 
     /// The relay to talk to.
@@ -170,6 +234,16 @@ pub(crate) fn user_name(text: &str) -> Result<UserName, qpc_client::Error> {
     UserName::new(text).map_err(qpc_client::Error::from)
 }
 
+fn rule(text: &str) -> Result<Rule, Usage> {
+    text.parse().map_err(|error| Usage(format!("--allow '{}': {error}", text.escape_debug())))
+}
+
+fn cursor(text: &str) -> Result<u64, Usage> {
+    let invalid =
+        |_| Usage(format!("--since '{}': give the \"cursor\" of a message, or 0", text.escape_debug()));
+    text.parse().map_err(invalid)
+}
+
 /// `5s`, `500ms`, `2m`, or plain seconds.
 fn duration(text: &str) -> Result<Duration, Usage> {
     let invalid = || Usage(format!("'{}' is no duration; write 5s, 500ms or 2m", text.escape_debug()));
@@ -198,7 +272,9 @@ mod tests {
         {
             let args = parse(line).unwrap();
             assert_eq!(args.user.as_deref(), Some("bob"));
-            let Command::Receive { timeout, follow, json } = args.command else { panic!("{line}") };
+            let Command::Receive { timeout, follow, json, since: None } = args.command else {
+                panic!("{line}")
+            };
             assert_eq!((timeout, follow, json), (Duration::from_millis(500), false, true));
         }
     }
@@ -214,6 +290,11 @@ mod tests {
             ("revoke", "needs a device"),
             ("login --new-password-file x", "--new-password-file"),
             ("receive --timeout soon", "duration"),
+            ("receive --since yesterday", "cursor"),
+            ("send bob x --since 1", "--since"),
+            ("agent --allow bob:send", "UID:RIGHT"),
+            ("status --allow 1:send", "--allow"),
+            ("notify bob", "needs a kind"),
             ("receive --timeout 99999999999", "duration"),
             ("--frobnicate", "frobnicate"),
         ] {

@@ -2,13 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
+mod local;
 mod password;
 mod print;
 
 use args::{Args, Command, Usage, user_name};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use qpc_agent::local::{Local, LocalError};
+use qpc_agent::server::AgentError;
 use qpc_client::executor::{Descriptor, block_on, readable, unless};
 use qpc_client::{Client, DeviceId, Error, ErrorKind, Event, Kind, Options, UserName};
 use std::ffi::OsString;
@@ -32,6 +36,11 @@ quicprochat: end-to-end-encrypted messages through a relay of your own
   qpc --relay ADDRESS --user USER accept WHO            trust a user's changed identity
   qpc --relay ADDRESS health                            say what answers at the address
 
+  qpc --relay ADDRESS --user USER agent                 hold the session for all programs of this machine
+  qpc send|receive|devices|contacts|safety-number|accept ...   as above, through the agent, if one runs
+  qpc notify WHO KIND [TEXT]                            through the agent: send an event, summarised if many come
+  qpc status                                            how the agent is, as JSON
+
 Options, anywhere on the line:
   --relay ADDRESS       qpc://HOST:PORT/#FINGERPRINT as `qpc-relay address` prints it, or HOST:PORT with --ca
   --ca FILE             the relay's CA certificate (DER or PEM); --server-name NAME is the name in its own
@@ -44,11 +53,18 @@ Options, anywhere on the line:
   --timeout TIME        receive: how long to wait for the first message (5s, 500ms, 2m; default 5s)
   --follow              receive: go on until interrupted
   --json                receive: one JSON object a line: sender, conversation, time (the relay's), sent (the sender's),
-                        id, body; times in seconds since 1970 or null; body in base64 where \"encoding\" says so
+                        id, cursor, body; times in seconds since 1970 or null; body in base64 where \"encoding\" says so
+  --since CURSOR        receive, through the agent: only messages behind this one, read or not; 0 for all it has kept
+  --run-dir DIR         where the agent's socket is; else QPC_RUN_DIR, else /var/run/qpc-agent
+  --agent, --no-agent   only through the agent, or never; else through it where none of --relay, --user, --state is given
+  --allow WHO:RIGHTS    agent: what user id WHO, or * for everybody, may do besides root, the agent's own user and the
+                        group of the run directory: some of send,receive,contacts,status,notify; may be repeated
+  --notify-window TIME  agent: how long events of a kind are held for a summary after the first one (default 5m)
   --lines               send: each line of standard input is a message
   --version, --help
 
-Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the trusted one, 4 refused by the relay,
+Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the trusted one, or no agent runs,
+  4 refused by the relay or the agent,
   5 bad credentials, 6 unknown recipient, or one without a device, 7 nothing came in time, 8 state folder in use or unusable,
   9 not confirmed: the message waits in the state folder and goes out with the next command; do not send it again
 ";
@@ -57,7 +73,9 @@ Exit status: 0 done, 1 other failure, 2 usage, 3 relay unreachable or not the tr
 #[derive(Debug)]
 pub(crate) enum Failure {
     Usage(Usage),
+    Agent(AgentError),
     Client(Error),
+    Local(LocalError),
     Io { doing: &'static str, source: io::Error },
     NotUtf8,
     NoPassword,
@@ -77,11 +95,27 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self::Local(error)
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        match error {
+            AgentError::Client(error) => Self::Client(error),
+            error => Self::Agent(error),
+        }
+    }
+}
+
 impl Failure {
     fn status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::NotUtf8 | Self::NoPassword => 2,
-            Self::Io { .. } => 1,
+            Self::Agent(_) | Self::Io { .. } => 1,
+            Self::Local(error) => local::status(error),
             Self::NothingCame => 7,
             // As a shell calls what SIGINT has ended.
             Self::Interrupted => 130,
@@ -102,6 +136,8 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Self::Usage(Usage(text)) => text.clone(),
+            Self::Agent(error) => error.to_string(),
+            Self::Local(error) => error.to_string(),
             Self::Client(error) => error.to_string(),
             Self::Io { doing, source } => format!("{doing}: {source}"),
             Self::NotUtf8 => "the text is not UTF-8; nothing was sent".into(),
@@ -129,9 +165,16 @@ fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Help => return write_out(HELP.as_bytes()),
         Command::Version => return write_out(concat!("qpc ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
+        Command::Agent { allow, window } => return block_on(agent::serve(args, allow, *window)),
         _ => {}
     }
-    block_on(talk(args))
+    match args.agent_needed() {
+        Some(needed) => match Local::connect(&args.run_dir()) {
+            Err(LocalError::NoAgent) if !needed => block_on(talk(args)),
+            agent => local::talk(args, agent?),
+        },
+        None => block_on(talk(args)),
+    }
 }
 
 async fn talk(args: &Args) -> Result<(), Failure> {
@@ -140,6 +183,9 @@ async fn talk(args: &Args) -> Result<(), Failure> {
         Command::Send { text, lines, .. } => outgoing(text.as_ref(), *lines)?,
         _ => Vec::new(),
     };
+    if let Command::Receive { since: Some(_), .. } = args.command {
+        return Err(Usage("--since is for messages that an agent has kept; none answers here".into()).into());
+    }
     let endpoint = args.endpoint()?;
     let user = match &args.command {
         Command::Health => None,
@@ -153,12 +199,7 @@ async fn talk(args: &Args) -> Result<(), Failure> {
         _ => None,
     };
 
-    let mut options = Options::from_environment();
-    options.software = concat!("qpc ", env!("CARGO_PKG_VERSION")).to_owned();
-    options.keep_key = args.keep_key;
-    if let Some(state) = &args.state {
-        options.state_root.clone_from(state);
-    }
+    let options = options(args);
     // Also what is typed, before there is a connection: the relay does not wait for it for ever.
     let password = match &user {
         None => None,
@@ -176,6 +217,16 @@ async fn talk(args: &Args) -> Result<(), Failure> {
     }
     client.disconnect().await;
     result
+}
+
+fn options(args: &Args) -> Options {
+    let mut options = Options::from_environment();
+    SOFTWARE.clone_into(&mut options.software);
+    options.keep_key = args.keep_key;
+    if let Some(state) = &args.state {
+        options.state_root.clone_from(state);
+    }
+    options
 }
 
 async fn serve(
@@ -205,17 +256,11 @@ async fn serve(
             for (index, message) in messages.iter().enumerate() {
                 let sent = client.send(recipient, Kind::Text, message.as_bytes()).await;
                 if sent.is_err() && messages.len() > 1 {
-                    eprintln!(
-                        "qpc: stopped at line {} of {}; those after it are not sent",
-                        index + 1,
-                        messages.len()
-                    );
+                    eprintln!("qpc: {}", print::stopped(index, messages.len()));
                 }
                 let sent = sent?;
                 for device in &sent.refused {
-                    eprintln!(
-                        "qpc: the queue of {recipient}'s device {device} is full, it does not get the message"
-                    );
+                    eprintln!("qpc: {}", print::full_queue(recipient, device));
                 }
             }
         }
@@ -234,7 +279,7 @@ async fn serve(
         (Command::SafetyNumber { .. }, Some(user)) => {
             let number = client.safety_number(user)?;
             if client.contacts()?.iter().any(|contact| contact.user == *user && contact.changed.is_some()) {
-                eprintln!("qpc: {user} has a new identity; if the number is right say `qpc accept {user}`");
+                eprintln!("qpc: {}", print::new_identity(user));
             }
             write_out(format!("{number}\n").as_bytes())?;
         }
@@ -253,7 +298,7 @@ async fn serve(
             }
             write_out(out.as_bytes())?;
         }
-        (Command::Receive { timeout, follow, json }, _) => {
+        (Command::Receive { timeout, follow, json, .. }, _) => {
             return receive(client, *timeout, *follow, *json).await;
         }
         _ => {}
@@ -304,6 +349,8 @@ fn stop_signals() -> nix::Result<Descriptor> {
     signals.thread_block()?;
     Ok(Arc::new(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
 }
+
+const SOFTWARE: &str = concat!("qpc ", env!("CARGO_PKG_VERSION"));
 
 /// How long one wait lasts while following.
 const FOLLOWING: Duration = Duration::from_secs(30);

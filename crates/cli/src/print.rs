@@ -1,7 +1,8 @@
 //! What is shown. Texts from others are data: nothing in them reaches the terminal as a control character.
 
 use data_encoding::BASE64;
-use qpc_client::{Contact, DeviceInfo, Event, HelloReply, Kind, Message, Registration, UserName};
+use qpc_agent::protocol::Status;
+use qpc_client::{Contact, DeviceId, DeviceInfo, Event, HelloReply, Kind, Message, Registration, UserName};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -16,6 +17,7 @@ pub(crate) fn message(message: &Message, as_json: bool, out: &mut String) {
             "time": time(message.relay_time),
             "sent": time(message.sender_time),
             "id": message.id.to_string(),
+            "cursor": message.position,
         });
         match text {
             Some(text) => object["body"] = text.into(),
@@ -74,6 +76,45 @@ pub(crate) fn relay(relay: &HelloReply, out: &mut String) {
     let _ = writeln!(out, ", protocol {}, registration {registration}", relay.version);
 }
 
+/// How an agent is, as JSON.
+pub(crate) fn status(status: &Status, out: &mut String) {
+    let counters = &status.counters;
+    let trouble = (!status.trouble.is_empty()).then_some(&*status.trouble);
+    let object = json!({
+        "state": if status.connected { "connected" } else { "disconnected" },
+        "connected_for": status.connected.then_some(status.connected_for),
+        "trouble": trouble,
+        "relay": &*status.relay,
+        "user": status.user.as_str(),
+        "device": status.device.to_string(),
+        "software": &*status.software,
+        "uptime": status.uptime,
+        "queued": status.queued,
+        "held_events": status.held_events,
+        "memory": status.memory,
+        "programs": status.programs,
+        "inbox": {
+            "first": status.inbox_first,
+            "next": status.inbox_next,
+            "read": status.inbox_read,
+            "bytes": status.inbox_bytes,
+        },
+        "counters": {
+            "requests": counters.requests,
+            "denied": counters.denied,
+            "accepted": counters.accepted,
+            "confirmed": counters.confirmed,
+            "failed": counters.failed,
+            "received": counters.received,
+            "dropped": counters.dropped,
+            "events": counters.events,
+            "summarised": counters.summarised,
+            "connections": counters.connections,
+        },
+    });
+    let _ = writeln!(out, "{object}");
+}
+
 /// What happened, in a sentence.
 pub(crate) fn event(event: &Event) -> String {
     match event {
@@ -104,6 +145,18 @@ pub(crate) fn event(event: &Event) -> String {
         Event::Undecryptable { reason, .. } => format!("a message cannot be read: {reason}"),
         _ => "something happened that this version of qpc has no words for".into(),
     }
+}
+
+pub(crate) fn stopped(index: usize, lines: usize) -> String {
+    format!("stopped at line {} of {lines}; those after it are not sent", index + 1)
+}
+
+pub(crate) fn full_queue(recipient: &UserName, device: &DeviceId) -> String {
+    format!("the queue of {recipient}'s device {device} is full, it does not get the message")
+}
+
+pub(crate) fn new_identity(user: &UserName) -> String {
+    format!("{user} has a new identity; if the number is right say `qpc accept {user}`")
 }
 
 /// A text of our own that may hold some of another's.

@@ -1,0 +1,74 @@
+//! `qpc agent`: logs in once with the password, then by the key file, and serves.
+
+use crate::args::Args;
+use crate::{Failure, SOFTWARE, options, password, print, stop_signals};
+use qpc_agent::rights::Rule;
+use qpc_agent::server::{Options, Server};
+use qpc_agent::service::Config;
+use qpc_client::executor::{Descriptor, readable, sleep, unless};
+use qpc_client::{Client, ErrorKind, Password, RelayEndpoint, UserName};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) async fn serve(args: &Args, rules: &[Rule], window: Duration) -> Result<(), Failure> {
+    let (endpoint, user) = (args.endpoint()?, args.user()?);
+    let relay = args.relay.as_deref().unwrap_or_default();
+    let server = Server::new(Options {
+        run_dir: args.run_dir(),
+        rules: rules.to_vec(),
+        config: Config { software: SOFTWARE.to_owned(), relay: relay.to_owned(), window },
+        describe: print::event,
+        log,
+    })?;
+    let mut options = options(args);
+    (options.keep_key, options.keep_inbox) = (true, true);
+    let stop =
+        stop_signals().map_err(|error| Failure::Io { doing: "waiting for signals", source: error.into() })?;
+    if Client::needs_password(&endpoint, &options, &user)? {
+        let password = password::find(args.password_file.as_deref(), "QPC_PASSWORD")?;
+        let password = password.map_or_else(|| password::ask(false), Ok)?;
+        let enrolled = enrol(&endpoint, &options, &user, &password);
+        let Some(enrolled) = unless(readable(Arc::clone(&stop)), enrolled).await else { return Ok(()) };
+        enrolled?;
+    }
+    // Also right after the login: as after every later start, and without what that took of memory.
+    let client = Client::open(endpoint, options, &user)?;
+    log("serving programs");
+    let stop: Descriptor = stop;
+    Ok(server.run(client, stop).await?)
+}
+
+/// Logs in with the password, which leaves a key file. A relay that cannot be reached is waited for.
+async fn enrol(
+    endpoint: &RelayEndpoint,
+    options: &qpc_client::Options,
+    user: &UserName,
+    password: &Password,
+) -> Result<(), Failure> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match Client::connect(endpoint.clone(), options.clone()).await {
+            Ok(mut client) => match client.login(user, password).await {
+                Ok(()) => {
+                    client.disconnect().await;
+                    return Ok(());
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout) {
+            return Err(error.into());
+        }
+        log(&format!("cannot log in yet: {error}"));
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn log(text: &str) {
+    eprintln!("qpc agent: {}", print::harmless(text));
+}
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
