@@ -18,3 +18,6 @@ pub mod server;
 pub mod service;
 
 pub use run_dir::{RUN_DIR, RunDirError, run_dir};
+
+#[cfg(test)]
+mod tests;
