@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub enum AgentError {
 pub struct Server {
     options: Options,
     policy: Policy,
+    group: u32,
 }
 
 impl Server {
@@ -67,18 +68,21 @@ impl Server {
     pub fn new(options: Options) -> Result<Self, AgentError> {
         let group = run_dir::check(&options.run_dir)?;
         let policy = Policy::new(Uid::effective().as_raw(), group, &options.rules);
-        Ok(Self { options, policy })
+        Ok(Self { options, policy, group })
     }
 
     /// Serves programs until `stop` is readable. The client is logged in or [opened](Client::open), with
     /// [`keep_inbox`](qpc_client::Options::keep_inbox).
     pub async fn run(self, mut client: Client, stop: Descriptor) -> Result<(), AgentError> {
-        let Self { options, policy } = self;
+        let Self { options, policy, group } = self;
         let mut context = Context::in_dir(&options.run_dir)?;
         context.set_queue_limit(QUEUE_LIMIT);
         context.listen(SERVICE)?;
+        let socket = options.run_dir.join(OsStr::from_bytes(SERVICE));
+        if let Err(error) = chown(&socket, None, Some(group)) {
+            (options.log)(&format!("the run directory's group cannot use the agent: {error}"));
+        }
         if policy.has_rules() {
-            let socket = options.run_dir.join(OsStr::from_bytes(SERVICE));
             fs::set_permissions(socket, Permissions::from_mode(0o666))?;
         }
         let service = Service::new(options.config.clone(), policy, Instant::now());

@@ -4,145 +4,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod common;
+
+use common::{Relay, World, outcome, with_input};
 use qpc_client::executor::block_on;
 use qpc_client::{Client, ErrorKind, Kind, Options, Password, RelayAddress, UserName};
 use std::fs;
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
-use tempfile::TempDir;
-
-/// A relay on a free port, gone with its owner.
-struct Relay {
-    dir: PathBuf,
-    address: String,
-    process: Child,
-}
-
-impl Relay {
-    fn start(dir: &Path, port: u16, more: &[&str]) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_qpc")).with_file_name("qpc-relay");
-        assert!(program.exists(), "{} is missing: run `cargo build --workspace` first", program.display());
-        let mut process = Command::new(program)
-            .arg("--data")
-            .arg(dir)
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        let mut lines = BufReader::new(process.stdout.take().unwrap());
-        while !address.starts_with("qpc://") {
-            address.clear();
-            assert_ne!(lines.read_line(&mut address).unwrap(), 0, "the relay ended");
-        }
-        Self { dir: dir.to_owned(), address: address.trim().to_owned(), process }
-    }
-
-    /// SIGTERM: it ends cleanly.
-    fn stop(&mut self) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.process.wait().unwrap().success());
-        assert!(!self.dir.join("control.sock").exists());
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_qpc")).with_file_name("qpc-relay"));
-        command.arg("--data").arg(&self.dir).args(arguments);
-        command
-    }
-
-    fn admin(&self, arguments: &[&str]) -> (i32, String) {
-        let (status, out, _) = outcome(self.command(arguments).output().unwrap());
-        (status, out)
-    }
-
-    fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.admin(&["status", "--json"]).1).unwrap()
-    }
-
-    fn port(&self) -> u16 {
-        let rest = self.address.strip_prefix("qpc://127.0.0.1:").unwrap();
-        rest.split('/').next().unwrap().parse().unwrap()
-    }
-
-    /// SIGKILL, and the same relay again.
-    fn kill_and_restart(mut self) -> Self {
-        let port = self.port();
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        Self::start(&self.dir.clone(), port, &[])
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-struct World {
-    dir: TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("password"), "correct horse\n").unwrap();
-        Self { dir }
-    }
-
-    fn relay(&self) -> Relay {
-        Relay::start(&self.dir.path().join("relay"), 0, &[])
-    }
-
-    fn qpc(&self, relay: &Relay, state: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
-        command
-            .args(["--relay", &relay.address, "--state"])
-            .arg(self.dir.path().join(state))
-            .arg("--password-file")
-            .arg(self.dir.path().join("password"))
-            .args(arguments)
-            .env_remove("QPC_PASSWORD")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a command to its end: status, standard output, standard error.
-    fn run(&self, relay: &Relay, state: &str, arguments: &[&str]) -> (i32, String, String) {
-        outcome(self.qpc(relay, state, arguments).output().unwrap())
-    }
-
-    fn ok(&self, relay: &Relay, state: &str, arguments: &[&str]) -> String {
-        let (status, out, err) = self.run(relay, state, arguments);
-        assert_eq!(status, 0, "{arguments:?}: {err}");
-        out
-    }
-}
-
-fn outcome(output: Output) -> (i32, String, String) {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-fn with_input(mut command: Command, input: &[u8]) -> (i32, String, String) {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A child that refuses early does not read it all.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    outcome(child.wait_with_output().unwrap())
-}
 
 #[test]
 fn a_conversation() {
