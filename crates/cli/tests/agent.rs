@@ -305,22 +305,16 @@ fn rights_are_by_user() {
     };
     let (user, other, group) = (54_321, 54_322, 54_323);
 
-    // Nobody else without a rule, but for the group: the kernel does not let them in.
+    // Without a rule the kernel lets in nobody but the group.
     fs::create_dir(&run_dir).unwrap();
     others_may(&run_dir);
     chown(&run_dir, None, Some(group)).unwrap();
     let alice = Agent::start(&world, &relay, "alice", &[]);
-    chown(run_dir.join("qpc"), None, Some(group)).unwrap();
     let (status, _, err) = as_user(user, user, &["status"]);
     assert!(status == 4 && err.contains("ermission"), "{status} {err}");
-    for arguments in
-        [&["send", "bob", "from the group"][..], &["receive", "--since", "0", "--follow"], &["status"]]
-    {
-        if arguments[0] == "receive" {
-            continue;
-        }
+    for arguments in [&["send", "bob", "from the group"][..], &["contacts"], &["status"]] {
         let (status, _, err) = as_user(user, group, arguments);
-        assert_eq!(status, 0, "{err}");
+        assert_eq!(status, 0, "{arguments:?}: {err}");
     }
     alice.stop();
 
@@ -352,13 +346,16 @@ fn events_are_summarised_and_the_last_ones_outlive_the_agent() {
     let world = World::new();
     let relay = world.relay();
     people(&world, &relay, &["alice", "bob"]);
-    let alice = Agent::start(&world, &relay, "alice", &["--notify-window", "1s"]);
+    let alice = Agent::start(&world, &relay, "alice", &["--notify-window", "5s"]);
     for text in ["WAN down", "WAN up", "WAN down"] {
         alice.ok(&["notify", "bob", "wan", text]);
     }
     alice.until(|status| status["held_events"] == 0 && status["queued"] == 0);
     let received = world.ok(&relay, "bob", &["--user", "bob", "receive"]);
-    assert_eq!(received, "alice: WAN down\nalice: wan: 2 more in 1 s; the last: WAN down\n");
+    // A slow machine may need more than one window for them.
+    let lines: Vec<&str> = received.lines().collect();
+    assert!(matches!(lines.len(), 2 | 3) && lines[0] == "alice: WAN down", "{received}");
+    assert!(lines.last().unwrap().ends_with("more in 5 s; the last: WAN down"), "{received}");
     alice.stop();
 
     let alice = Agent::start(&world, &relay, "alice", &[]);
