@@ -1,12 +1,13 @@
 //! A program's side: a connection to the agent of this machine.
 
 use crate::protocol::{Answer, FromAgent, FromProgram, Refused, Request, SERVICE, VERSION};
+use nix::sys::socket::{MsgFlags, recv};
 use qpc_ipc::{HEADER, MAX_PAYLOAD, frame};
 use qpc_proto::wire::Message;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -110,10 +111,15 @@ impl Local {
                 return Ok(Some(found));
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            // What is there already is read in any case; 0 would be without end.
-            self.stream.set_read_timeout(left.map(|left| left.max(Duration::from_millis(1))))?;
             let mut bytes = [0; 4096];
-            match self.stream.read(&mut bytes) {
+            // What is there already is read in any case.
+            let read = if left == Some(Duration::ZERO) {
+                recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
+            } else {
+                self.stream.set_read_timeout(left)?;
+                self.stream.read(&mut bytes)
+            };
+            match read {
                 Ok(0) => return Err(LocalError::Gone),
                 Ok(read) => self.received.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

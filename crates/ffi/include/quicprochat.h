@@ -49,7 +49,8 @@ extern "C" {
  * again. */
 #define QPC_UNCONFIRMED 5
 
-/* A connection to a relay. Made by qpc_connect, qpc_connect_address and qpc_open, freed by qpc_disconnect. */
+/* A connection to a relay. Made by qpc_connect, qpc_connect_address, qpc_open and qpc_connect_agent, freed by
+ * qpc_disconnect. */
 typedef struct QpqHandle QpqHandle;
 
 /* Is told what goes on inside: level is 1 for an error, 2 for a warning, 3 for what happens in the normal course; text is
@@ -124,6 +125,23 @@ QpqHandle *qpc_connect_address(const char *address, const QpcOptions *options);
  *
  * Returns a handle, or NULL: qpc_last_connect_error then says why. */
 QpqHandle *qpc_open(const char *address, const char *username, const QpcOptions *options);
+
+/* Goes through the agent of this machine (`qpc agent`), which holds an account's session: there is nothing to log in, and
+ * no state folder.
+ *
+ * run_dir  the agent's run directory; NULL for $QPC_RUN_DIR, or else /var/run/qpc-agent
+ * options  NULL for the default ones. Of them, qpc_options_set_timeout says how long to wait for the relay to confirm a
+ *          message, and qpc_options_set_log holds; the others are the agent's matter.
+ *
+ * All calls work with the handle, as far as the agent gives this user the right, but for these, which return QPC_ERROR:
+ * qpc_register, qpc_register_with_invite, qpc_login, qpc_change_password, qpc_revoke_device, and sending with
+ * QPC_SEND_RECEIPT. A message that the relay has not confirmed in time waits in the agent's journal: QPC_UNCONFIRMED, also
+ * from qpc_send. So does one sent with QPC_SEND_QUEUED, which is good when the call returns; what becomes of it no event
+ * tells but a QPC_EVENT_NOTE. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
+ * QPC_EVENT_DISCONNECTED tell of the agent: one that is restarted is connected to again.
+ *
+ * Returns a handle, or NULL; then qpc_last_connect_error says why. */
+QpqHandle *qpc_connect_agent(const char *run_dir, const QpcOptions *options);
 
 /* Why the last qpc_connect, qpc_connect_address or qpc_open of this thread returned NULL, or NULL if it did not. Valid
  * until the thread's next of them; not to be freed. */

@@ -59,7 +59,11 @@ pub unsafe extern "C" fn qpc_safety_number(
             if out.is_null() {
                 return Err(Failure::error("out is NULL"));
             }
-            *out = c_string(handle.logged_in()?.safety_number(&user)?).into_raw();
+            let number = match handle.agent()? {
+                Some(agent) => agent.safety_number(&user)?,
+                None => handle.logged_in()?.safety_number(&user)?,
+            };
+            *out = c_string(number).into_raw();
             Ok(())
         })
     }
@@ -77,7 +81,10 @@ pub unsafe extern "C" fn qpc_accept_identity(handle: *mut QpqHandle, user: *cons
     unsafe {
         call(handle, |handle| {
             let user = user_name(text(user, "user")?)?;
-            Ok(handle.logged_in()?.accept_identity(&user)?)
+            match handle.agent()? {
+                Some(agent) => agent.accept(&user),
+                None => Ok(handle.logged_in()?.accept_identity(&user)?),
+            }
         })
     }
 }
@@ -100,6 +107,11 @@ pub unsafe extern "C" fn qpc_devices(handle: *mut QpqHandle, out: *mut *mut QpcD
         call(handle, |handle| {
             if out.is_null() {
                 return Err(Failure::error("out is NULL"));
+            }
+            if let Some(agent) = handle.agent()? {
+                let devices = agent.devices()?;
+                *out = OwnedDevices::into_raw(&devices.devices, Some(devices.this));
+                return Ok(());
             }
             let client = handle.logged_in()?;
             let devices = block_on(client.devices())?.devices;

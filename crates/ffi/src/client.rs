@@ -1,10 +1,12 @@
 //! The functions of the first version, and the other ways to a handle.
 
 use crate::handle::{
-    self, Claim, Failure, QPC_TIMEOUT, QpqHandle, bytes, c_string, call, guard, text, user_name,
+    self, Claim, Failure, QPC_TIMEOUT, QpqHandle, State, bytes, c_string, call, guard, text, user_name,
 };
 use crate::logging;
+use crate::messages::{receive, unconfirmed};
 use crate::options::QpcOptions;
+use crate::remote::Remote;
 use qpc_client::executor::block_on;
 use qpc_client::{Client, Error, Kind, Password, RelayAddress, RelayEndpoint};
 use std::cell::RefCell;
@@ -46,7 +48,7 @@ pub unsafe extern "C" fn qpc_connect(
         connect(std::ptr::null(), |options| {
             let (server, ca_cert) = (text(server, "server")?, text(ca_cert, "ca_cert")?);
             let relay = RelayEndpoint::with_ca(server, ca_cert.as_ref(), text(server_name, "server_name")?)?;
-            Ok(block_on(Client::connect(relay, options.options.clone()))?)
+            Ok(State::Idle(Box::new(block_on(Client::connect(relay, options.options.clone()))?)))
         })
     }
 }
@@ -65,7 +67,10 @@ pub unsafe extern "C" fn qpc_connect_address(
 ) -> *mut QpqHandle {
     // SAFETY: the caller's promise.
     unsafe {
-        connect(options, |options| Ok(block_on(Client::connect(relay(address)?, options.options.clone()))?))
+        connect(options, |options| {
+            let client = block_on(Client::connect(relay(address)?, options.options.clone()))?;
+            Ok(State::Idle(Box::new(client)))
+        })
     }
 }
 
@@ -88,7 +93,42 @@ pub unsafe extern "C" fn qpc_open(
     unsafe {
         connect(options, |options| {
             let (relay, user) = (relay(address)?, user_name(text(username, "username")?)?);
-            Ok(Client::open(relay, options.options.clone(), &user)?)
+            Ok(State::Idle(Box::new(Client::open(relay, options.options.clone(), &user)?)))
+        })
+    }
+}
+
+/// Goes through the agent of this machine (`qpc agent`), which holds an account's session: there is nothing to log in, and
+/// no state folder.
+///
+/// run_dir  the agent's run directory; NULL for $QPC_RUN_DIR, or else /var/run/qpc-agent
+/// options  NULL for the default ones. Of them, qpc_options_set_timeout says how long to wait for the relay to confirm a
+///          message, and qpc_options_set_log holds; the others are the agent's matter.
+///
+/// All calls work with the handle, as far as the agent gives this user the right, but for these, which return QPC_ERROR:
+/// qpc_register, qpc_register_with_invite, qpc_login, qpc_change_password, qpc_revoke_device, and sending with
+/// QPC_SEND_RECEIPT. A message that the relay has not confirmed in time waits in the agent's journal: QPC_UNCONFIRMED, also
+/// from qpc_send. So does one sent with QPC_SEND_QUEUED, which is good when the call returns; what becomes of it no event
+/// tells but a QPC_EVENT_NOTE. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
+/// QPC_EVENT_DISCONNECTED tell of the agent: one that is restarted is connected to again.
+///
+/// Returns a handle, or NULL; then qpc_last_connect_error says why.
+///
+/// # Safety
+/// `run_dir` is NULL or NUL-terminated; `options` is NULL or from `qpc_options_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qpc_connect_agent(
+    run_dir: *const c_char,
+    options: *const QpcOptions,
+) -> *mut QpqHandle {
+    // SAFETY: the caller's promise.
+    unsafe {
+        connect(options, |options| {
+            let run_dir = match run_dir.is_null() {
+                true => qpc_agent::run_dir(),
+                false => text(run_dir, "run_dir")?.into(),
+            };
+            Ok(State::Agent(Box::new(Remote::connect(run_dir, options.options.patience)?)))
         })
     }
 }
@@ -185,13 +225,20 @@ pub unsafe extern "C" fn qpc_send(
         call(handle, |handle| {
             let recipient = text(recipient, "recipient")?;
             let message = bytes(message, message_len, "message")?;
-            let client = handle.logged_in()?;
+            if handle.agent()?.is_none() {
+                handle.logged_in()?;
+            }
             let recipient = user_name(recipient)?;
             if std::str::from_utf8(message).is_err() {
                 return Err(Failure::error("the message is not valid UTF-8"));
             }
-            block_on(client.send(&recipient, Kind::Text, message))?;
-            Ok(())
+            match handle.agent()? {
+                Some(agent) => match agent.send(&recipient, Kind::Text, message, true)?.confirmed {
+                    true => Ok(()),
+                    false => Err(unconfirmed()),
+                },
+                None => Ok(block_on(handle.logged_in()?.send(&recipient, Kind::Text, message)).map(drop)?),
+            }
         })
     }
 }
@@ -298,7 +345,7 @@ unsafe fn enter(
 /// `options` is NULL or from `qpc_options_new`.
 unsafe fn connect(
     options: *const QpcOptions,
-    make: impl FnOnce(&QpcOptions) -> Result<Client, Failure>,
+    make: impl FnOnce(&QpcOptions) -> Result<State, Failure>,
 ) -> *mut QpqHandle {
     // SAFETY: the caller's promise.
     let options = unsafe { options.as_ref() };
@@ -310,7 +357,7 @@ unsafe fn connect(
     });
     drop(logging);
     let (handle, error) = match made {
-        Ok(client) => (QpqHandle::into_raw(client, logger), None),
+        Ok(state) => (QpqHandle::into_raw(state, logger), None),
         Err(failure) => (std::ptr::null_mut(), Some(c_string(failure.into_message()))),
     };
     // A thread that is being torn down has no storage left, and nobody who could ask.
@@ -331,7 +378,7 @@ fn receive_json(handle: &mut QpqHandle, timeout: Duration) -> Result<CString, Fa
     let deadline = Instant::now() + timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let messages = block_on(handle.client()?.receive(left))?;
+        let messages = receive(handle, left)?;
         let Some(last) = messages.last() else {
             return Err(Failure::new(QPC_TIMEOUT, "no message came in time"));
         };

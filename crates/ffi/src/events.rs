@@ -1,6 +1,6 @@
 //! For programs that have a loop of their own.
 
-use crate::handle::{Failure, QPC_TIMEOUT, QpqHandle, c_string, call};
+use crate::handle::{Failure, QPC_TIMEOUT, QpqHandle, Told, c_string, call};
 use crate::messages::{OwnedMessage, QpcMessage, durability};
 use qpc_client::{ConversationId, DeviceId, Event, Update};
 use std::ffi::{CString, c_char};
@@ -107,7 +107,8 @@ pub unsafe extern "C" fn qpc_next_event(handle: *mut QpqHandle, out: *mut *mut Q
                 return Err(Failure::error("out is NULL"));
             }
             match handle.next()? {
-                Some(update) => *out = OwnedEvent::into_raw(Parts::of(update)),
+                Some(Told::Update(update)) => *out = OwnedEvent::into_raw(Parts::of(update)),
+                Some(Told::Note(text)) => *out = OwnedEvent::into_raw(Parts::new(QPC_EVENT_NOTE).text(text)),
                 None => return Err(Failure::new(QPC_TIMEOUT, "nothing has happened")),
             }
             Ok(())

@@ -1,6 +1,7 @@
 //! Handles: which there are, what is in them, and how a call gets at it.
 
 use crate::logging::{self, Logger};
+use crate::remote::Remote;
 use qpc_client::executor::block_on;
 use qpc_client::reactor::Reactor;
 use qpc_client::{Client, Error, ErrorKind, Interrupt, Update, UserName};
@@ -25,7 +26,8 @@ pub const QPC_NOT_CONNECTED: i32 = 4;
 /// again.
 pub const QPC_UNCONFIRMED: i32 = 5;
 
-/// A connection to a relay. Made by qpc_connect, qpc_connect_address and qpc_open, freed by qpc_disconnect.
+/// A connection to a relay. Made by qpc_connect, qpc_connect_address, qpc_open and qpc_connect_agent, freed by
+/// qpc_disconnect.
 pub struct QpqHandle {
     state: State,
     last_error: Option<CString>,
@@ -44,12 +46,21 @@ const _: fn() = || {
     moves_between_threads::<QpqHandle>();
 };
 
-enum State {
+pub(crate) enum State {
+    /// An agent does what is asked for.
+    Agent(Box<Remote>),
     Idle(Box<Client>),
     /// The client is in a future that ends with the next update, or soon after the interrupt is set.
     Following(Pin<Box<Following>>, Interrupt),
     /// A panic has lost it.
     Lost,
+}
+
+/// Something to tell the program.
+pub(crate) enum Told {
+    /// What an agent has said in words.
+    Note(String),
+    Update(Update),
 }
 
 type Following = dyn Future<Output = (Box<Client>, Result<Option<Update>, Error>)> + Send;
@@ -93,9 +104,9 @@ impl From<std::io::Error> for Failure {
 
 impl QpqHandle {
     /// A handle for C.
-    pub(crate) fn into_raw(client: Client, logger: Option<Logger>) -> *mut Self {
+    pub(crate) fn into_raw(state: State, logger: Option<Logger>) -> *mut Self {
         let handle = Box::into_raw(Box::new(Self {
-            state: State::Idle(Box::new(client)),
+            state,
             last_error: None,
             handed_out: None,
             logger,
@@ -128,7 +139,20 @@ impl QpqHandle {
         }
         match &mut self.state {
             State::Idle(client) => Ok(client),
+            State::Agent(_) => Err(Failure::error("an agent does not do this for programs")),
             _ => Err(lost()),
+        }
+    }
+
+    /// The agent, if the handle has one.
+    pub(crate) fn agent(&mut self) -> Result<Option<&mut Remote>, Failure> {
+        if let (State::Agent(_), Some(reactor)) = (&self.state, &mut self.reactor) {
+            // As above.
+            reactor.wake()?;
+        }
+        match &mut self.state {
+            State::Agent(agent) => Ok(Some(agent)),
+            _ => Ok(None),
         }
     }
 
@@ -150,17 +174,20 @@ impl QpqHandle {
     }
 
     /// The next update, if there is one without waiting.
-    pub(crate) fn next(&mut self) -> Result<Option<Update>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Told>, Failure> {
         if let Some(update) = self.updates.pop_front() {
-            return Ok(Some(update));
+            return Ok(Some(Told::Update(update)));
         }
         self.confirm()?;
         // While the client is still in its place.
         self.reactor()?;
+        if let (State::Agent(agent), Some(reactor)) = (&mut self.state, &mut self.reactor) {
+            return agent.next(reactor);
+        }
         let (mut future, interrupt) = match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(client) => follow(client),
             State::Following(future, interrupt) => (future, interrupt),
-            State::Lost => return Err(lost()),
+            State::Agent(_) | State::Lost => return Err(lost()),
         };
         let polled = self.reactor()?.poll(future.as_mut());
         match polled {
@@ -179,7 +206,7 @@ impl QpqHandle {
                     // Nothing helps against it but another call, and a program that only looks would look for ever.
                     self.reactor()?.rest()?;
                 }
-                Ok(update?)
+                Ok(update?.map(Told::Update))
             }
         }
     }
@@ -190,15 +217,19 @@ impl QpqHandle {
 
     /// What was handed out by a function that waits is the caller's own for good.
     pub(crate) fn confirm(&mut self) -> Result<(), Failure> {
-        if let Some(position) = self.handed_out.take() {
-            self.client()?.confirm(position)?;
+        let Some(position) = self.handed_out.take() else { return Ok(()) };
+        match self.agent()? {
+            Some(agent) => agent.confirm(position),
+            None => Ok(self.client()?.confirm(position)?),
         }
-        Ok(())
     }
 
     fn disconnect(mut self) {
         // The caller has no handle left to ask what went wrong; the messages will be handed out again.
         let _ = self.confirm();
+        if let State::Agent(agent) = &mut self.state {
+            let _ = agent.confirm_given();
+        }
         if self.client().is_ok()
             && let State::Idle(client) = self.state
         {

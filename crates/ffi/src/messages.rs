@@ -175,7 +175,7 @@ pub unsafe extern "C" fn qpc_receive_messages(
             }
             handle.confirm()?;
             let timeout = Duration::from_millis(timeout_ms.into());
-            let messages = block_on(handle.client()?.receive(timeout))?;
+            let messages = receive(handle, timeout)?;
             let Some(last) = messages.last() else {
                 return Err(Failure::new(QPC_TIMEOUT, "no message came in time"));
             };
@@ -210,7 +210,9 @@ impl Outgoing<'_> {
     /// # Safety
     /// `id`, for the message's id, is NULL or has 16 writable bytes.
     unsafe fn send(&self, handle: &mut QpqHandle, recipient: &str, id: *mut u8) -> Result<u32, Failure> {
-        let client = handle.logged_in()?;
+        if handle.agent()?.is_none() {
+            handle.logged_in()?;
+        }
         let recipient = user_name(recipient)?;
         let kind = match self.kind {
             QPC_KIND_BINARY => Kind::Binary,
@@ -221,12 +223,28 @@ impl Outgoing<'_> {
         if self.flags & !(QPC_SEND_RECEIPT | QPC_SEND_QUEUED) != 0 {
             return Err(Failure::error("flags has bits that are none of QPC_SEND_..."));
         }
+        let queued = self.flags & QPC_SEND_QUEUED != 0;
+        if let Some(agent) = handle.agent()? {
+            if self.flags & QPC_SEND_RECEIPT != 0 {
+                return Err(Failure::error("an agent asks for no receipts"));
+            }
+            let sent = agent.send(&recipient, kind, self.body, !queued)?;
+            if !id.is_null() {
+                // SAFETY: the caller's promise.
+                unsafe { id.copy_from_nonoverlapping(sent.id.0.as_ptr(), sent.id.0.len()) };
+            }
+            return match sent.confirmed || queued {
+                true => Ok(durability(sent.durability)),
+                false => Err(unconfirmed()),
+            };
+        }
+        let client = handle.logged_in()?;
         let envelope = envelope(kind, self.body, self.flags & QPC_SEND_RECEIPT != 0)?;
         if !id.is_null() {
             // SAFETY: the caller's promise.
             unsafe { id.copy_from_nonoverlapping(envelope.id.0.as_ptr(), envelope.id.0.len()) };
         }
-        if self.flags & QPC_SEND_QUEUED != 0 {
+        if queued {
             client.queue(&recipient, envelope)?;
             return Ok(QPC_VOLATILE);
         }
@@ -242,6 +260,19 @@ impl Outgoing<'_> {
 
 /// # Safety
 /// `message` points to as many bytes as its `size` says, and at least to that.
+/// The messages that are there, or else come in time.
+pub(crate) fn receive(handle: &mut QpqHandle, timeout: Duration) -> Result<Vec<Message>, Failure> {
+    match handle.agent()? {
+        Some(agent) => agent.receive(timeout),
+        None => Ok(block_on(handle.client()?.receive(timeout))?),
+    }
+}
+
+/// It waits in the agent's journal.
+pub(crate) fn unconfirmed() -> Failure {
+    Failure::new(QPC_UNCONFIRMED, qpc_client::Error::Unconfirmed.to_string())
+}
+
 unsafe fn check_size(message: *const QpcSend) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
     match unsafe { (*message).size } {

@@ -1,0 +1,233 @@
+//! What stands in for a client where an agent has the session.
+
+use crate::handle::{Failure, QPC_ERROR, QPC_NOT_CONNECTED, Told};
+use qpc_agent::local::{Local, LocalError};
+use qpc_agent::protocol::{
+    Accept, Answer, Code, CompareWith, Devices, ListDevices, MAX_WAIT, MarkRead, Receive, Send, Sent,
+};
+use qpc_client::executor::{Descriptor, readable, sleep_until};
+use qpc_client::reactor::Reactor;
+use qpc_client::{Error, Kind, Message, Update, UserName};
+use qpc_proto::wire::Blob;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An agent, connected to again when it was restarted.
+pub(crate) struct Remote {
+    run_dir: PathBuf,
+    /// For how long to wait until the relay confirms.
+    patience: Duration,
+    agent: Option<Local>,
+    /// The same socket to wait for, once the agent was asked for messages.
+    socket: Option<Descriptor>,
+    /// It has said that there are no more messages for now.
+    caught_up: bool,
+    /// The last message that the program was given.
+    given: Option<u64>,
+    /// The last one that the program's loop was given and the agent does not know of.
+    unconfirmed: Option<u64>,
+    told_connected: bool,
+    retry_at: Option<Instant>,
+}
+
+impl Remote {
+    pub(crate) fn connect(run_dir: PathBuf, patience: Duration) -> Result<Self, Failure> {
+        let agent = Some(Local::connect(&run_dir)?);
+        Ok(Self {
+            run_dir,
+            patience,
+            agent,
+            socket: None,
+            caught_up: false,
+            given: None,
+            unconfirmed: None,
+            told_connected: false,
+            retry_at: None,
+        })
+    }
+
+    /// Sends a message, and waits for the relay to have it if `waits`.
+    pub(crate) fn send(
+        &mut self,
+        recipient: &UserName,
+        kind: Kind,
+        body: &[u8],
+        waits: bool,
+    ) -> Result<Sent, Failure> {
+        let body = Blob::new(body.to_vec()).map_err(|body| Error::MessageTooLong(body.len()))?;
+        let patience = u32::try_from(self.patience.as_millis()).unwrap_or(MAX_WAIT);
+        let wait = if waits { patience.clamp(1, MAX_WAIT) } else { 0 };
+        match self.with(|agent| agent.ask(Send { recipient: recipient.clone(), kind, body, wait }))? {
+            Answer::Sent(sent) => Ok(sent),
+            _ => Err(LocalError::Garbled.into()),
+        }
+    }
+
+    /// What nobody has read yet, or else comes in time.
+    pub(crate) fn receive(&mut self, patience: Duration) -> Result<Vec<Message>, Failure> {
+        let until = Instant::now() + patience;
+        let mut messages = Vec::new();
+        while messages.len() < AT_ONCE {
+            self.follow()?;
+            let caught_up = self.caught_up;
+            let next = self.with(|agent| match (messages.is_empty(), caught_up) {
+                (true, true) => agent.next(Some(until)),
+                // What it has it gives, however impatient the program is.
+                _ => agent.next(Some(until + SLACK)),
+            });
+            match next? {
+                Some((_, Answer::Item(item))) => {
+                    self.caught_up = false;
+                    self.given = Some(item.position);
+                    messages.push(item.into());
+                }
+                Some((_, Answer::CaughtUp(_))) => {
+                    self.caught_up = true;
+                    if !messages.is_empty() {
+                        break;
+                    }
+                }
+                Some((_, Answer::Refused(refused))) => return Err(LocalError::Refused(refused).into()),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    /// The messages up to this position are the program's own for good.
+    pub(crate) fn confirm(&mut self, position: u64) -> Result<(), Failure> {
+        self.with(|agent| agent.ask(MarkRead { position })).map(drop)
+    }
+
+    /// The same with what its loop was given.
+    pub(crate) fn confirm_given(&mut self) -> Result<(), Failure> {
+        self.unconfirmed.take().map_or(Ok(()), |position| self.confirm(position))
+    }
+
+    pub(crate) fn devices(&mut self) -> Result<Devices, Failure> {
+        match self.with(|agent| agent.ask(ListDevices {}))? {
+            Answer::Devices(devices) => Ok(devices),
+            _ => Err(LocalError::Garbled.into()),
+        }
+    }
+
+    pub(crate) fn safety_number(&mut self, user: &UserName) -> Result<String, Failure> {
+        match self.with(|agent| agent.ask(CompareWith { user: user.clone() }))? {
+            Answer::SafetyNumber(number) => Ok(number.digits.to_string()),
+            _ => Err(LocalError::Garbled.into()),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, user: &UserName) -> Result<(), Failure> {
+        self.with(|agent| agent.ask(Accept { user: user.clone() })).map(drop)
+    }
+
+    /// The next thing that happens, if something has; else the reactor wakes the program's loop when it may have.
+    pub(crate) fn next(&mut self, reactor: &mut Reactor) -> Result<Option<Told>, Failure> {
+        loop {
+            if let Some(at) = self.retry_at
+                && reactor.poll(pin!(sleep_until(at)))?.is_pending()
+            {
+                return Ok(None);
+            }
+            let came = match self.follow() {
+                Ok(()) if !std::mem::replace(&mut self.told_connected, true) => {
+                    return Ok(Some(Told::Update(Update::Connected)));
+                }
+                Ok(()) => self.try_with(|agent| agent.next(Some(Instant::now()))),
+                Err(error) => Err(error),
+            };
+            match came {
+                Ok(None) => {
+                    let Some(socket) = self.socket.clone() else { return Ok(None) };
+                    if reactor.poll(pin!(readable(socket)))?.is_pending() {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some((_, Answer::Item(item)))) => {
+                    (self.given, self.unconfirmed) = (Some(item.position), Some(item.position));
+                    return Ok(Some(Told::Update(Update::Message(item.into()))));
+                }
+                // The program has had all of it and has come back.
+                Ok(Some((_, Answer::CaughtUp(_)))) => {
+                    if let Some(position) = self.unconfirmed.take() {
+                        self.with(|agent| agent.start(MarkRead { position }))?;
+                    }
+                }
+                Ok(Some((_, Answer::Refused(refused)))) => {
+                    reactor.rest()?;
+                    return Err(LocalError::Refused(refused).into());
+                }
+                Ok(Some((_, Answer::Happened(happened)))) => {
+                    return Ok(Some(Told::Note(happened.text.to_string())));
+                }
+                Ok(Some(_)) => {}
+                Err(LocalError::Gone | LocalError::NoAgent) => {
+                    self.retry_at = Some(Instant::now() + AGAIN);
+                    if std::mem::replace(&mut self.told_connected, false) {
+                        let reason = "the agent is gone".to_owned();
+                        return Ok(Some(Told::Update(Update::Disconnected { reason })));
+                    }
+                }
+                Err(error) => {
+                    reactor.rest()?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Has the agent send messages over this connection.
+    fn follow(&mut self) -> Result<(), LocalError> {
+        if self.agent.is_some() && self.socket.is_some() {
+            return Ok(());
+        }
+        let (since, unread) = (self.given.unwrap_or(0), self.given.is_none());
+        self.try_with(|agent| agent.start(Receive { since, unread }))?;
+        let socket = self.agent.as_ref().map(|agent| agent.as_fd().try_clone_to_owned()).transpose()?;
+        self.socket = socket.map(|socket| -> Descriptor { Arc::new(socket) });
+        (self.caught_up, self.retry_at) = (false, None);
+        Ok(())
+    }
+
+    fn with<T>(&mut self, ask: impl FnOnce(&mut Local) -> Result<T, LocalError>) -> Result<T, Failure> {
+        Ok(self.try_with(ask)?)
+    }
+
+    /// Asks the agent, or the one that has taken its place.
+    fn try_with<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Local) -> Result<T, LocalError>,
+    ) -> Result<T, LocalError> {
+        let agent = match &mut self.agent {
+            Some(agent) => agent,
+            none => none.insert(Local::connect(&self.run_dir)?),
+        };
+        let result = ask(agent);
+        if !matches!(result, Ok(_) | Err(LocalError::Refused(_))) {
+            (self.agent, self.socket) = (None, None);
+        }
+        result
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        let code = match &error {
+            LocalError::Refused(refused) if refused.code == Code::NotLoggedIn => QPC_NOT_CONNECTED,
+            _ => QPC_ERROR,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Messages received at a time.
+const AT_ONCE: usize = 64;
+/// How much longer an agent may be busy with the relay.
+const SLACK: Duration = Duration::from_secs(30);
+/// How long to wait before looking whether the agent is back.
+const AGAIN: Duration = Duration::from_secs(1);
