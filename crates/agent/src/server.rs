@@ -77,6 +77,7 @@ impl Server {
         let Self { options, policy, group } = self;
         let mut context = Context::in_dir(&options.run_dir)?;
         context.set_queue_limit(QUEUE_LIMIT);
+        context.set_memory_limit(MEMORY_LIMIT);
         context.listen(SERVICE)?;
         let socket = options.run_dir.join(OsStr::from_bytes(SERVICE));
         if let Err(error) = chown(&socket, None, Some(group)) {
@@ -312,5 +313,7 @@ impl Session for Client {
 const EVENTS: usize = 256;
 /// Bytes that may wait for a program: more than [`crate::service`] hands out.
 const QUEUE_LIMIT: usize = 256 * 1024;
+/// Bytes that all programs together may have the agent hold for them.
+const MEMORY_LIMIT: usize = 2 << 20;
 /// How often to look without a reason.
 const LOOK: Duration = Duration::from_secs(60);
