@@ -1,8 +1,10 @@
-//! Whether the cryptography works on this processor as it was built: known answers, for the tests of packagers.
+//! Whether the cryptography works on this processor as it was built, and whether a panic can be caught, which both depend on compiler and
+//! linker: for the tests of packagers.
 
 use qpc_curve::SigningKey;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::digest;
+use std::panic::{catch_unwind, resume_unwind};
 
 /// What does not work.
 pub(crate) fn run() -> Result<(), &'static str> {
@@ -10,6 +12,8 @@ pub(crate) fn run() -> Result<(), &'static str> {
         ("SHA-256", digest::digest(&digest::SHA256, b"abc").as_ref() == SHA256_ABC),
         ("Ed25519", ed25519()),
         ("ChaCha20-Poly1305", chacha20_poly1305() == Some(true)),
+        // Not `panic!`, which would say so on stderr.
+        ("catching a panic", catch_unwind(|| resume_unwind(Box::new(()))).is_err()),
     ];
     works.iter().find(|(_, works)| !works).map_or(Ok(()), |(name, _)| Err(name))
 }
