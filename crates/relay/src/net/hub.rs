@@ -4,17 +4,16 @@
 //! is under way, so that one fdatasync serves all that came meanwhile; a thread of its own runs it.
 
 use crate::clock::Clock;
+use crate::net::syncer::Syncer;
 use crate::service::{AdminReply, AdminRequest, Caller, Outcome, Service};
 use crate::store::{JournalStore, Store, StoreError};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use qpc_journal::{Directory, Position, SyncJob, Synced};
+use qpc_journal::{Directory, Position};
 use qpc_proto::id::DeviceId;
 use qpc_proto::message::{ClientFrame, NoticeKind};
 use quinn_proto::ConnectionHandle;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, mpsc};
 
 pub(crate) type RelayService = Service<JournalStore<Directory>>;
 
@@ -65,27 +64,12 @@ pub(crate) struct Hub {
     /// A sync has failed, and all that follow will.
     failed: bool,
     syncing: bool,
-    jobs: mpsc::Sender<SyncJob<Directory>>,
-    results: mpsc::Receiver<Synced>,
-    /// Readable while there are results.
-    done: Arc<EventFd>,
+    syncer: Syncer,
 }
 
 impl Hub {
     /// Starts the journal's thread.
     pub(crate) fn new(service: RelayService, clock: Clock) -> io::Result<Self> {
-        let (jobs, incoming) = mpsc::channel::<SyncJob<Directory>>();
-        let (outgoing, results) = mpsc::channel();
-        let done = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
-        let wake = Arc::clone(&done);
-        std::thread::Builder::new().name("journal".into()).stack_size(64 * 1024).spawn(move || {
-            // It ends with the hub, whose sender is then gone.
-            for job in incoming {
-                if outgoing.send(job.run()).is_err() || wake.write(1).is_err() {
-                    break;
-                }
-            }
-        })?;
         let position = service.store().durable();
         Ok(Self {
             service,
@@ -98,25 +82,20 @@ impl Hub {
             spoken: position,
             failed: false,
             syncing: false,
-            jobs,
-            results,
-            done,
+            syncer: Syncer::new()?,
         })
     }
 
-    /// Takes back the results of syncs.
-    pub(crate) fn finish_syncs(&mut self) {
-        // It fails if nothing was written, and then there is nothing to read either.
-        let _ = self.done.read();
-        while let Ok(done) = self.results.try_recv() {
-            self.syncing = false;
-            if let Err(error) = self.service.store_mut().finish_sync(done) {
-                log::error!("{error}; writes are refused until the relay is started again");
-                self.failed = true;
-            }
-            self.woken.extend(std::mem::take(&mut self.waiting));
-            self.sync_if_waited_for();
+    /// Takes back the result of a sync.
+    pub(crate) fn finish_sync(&mut self) {
+        let Some(done) = self.syncer.take() else { return };
+        self.syncing = false;
+        if let Err(error) = self.service.store_mut().finish_sync(done) {
+            log::error!("{error}; writes are refused until the relay is started again");
+            self.failed = true;
         }
+        self.woken.extend(std::mem::take(&mut self.waiting));
+        self.sync_if_waited_for();
     }
 
     /// How far the store is on disk.
@@ -301,7 +280,8 @@ impl Hub {
             return;
         }
         if let Some(job) = self.service.store().start_sync() {
-            self.syncing = self.jobs.send(job).is_ok();
+            self.syncer.start(job);
+            self.syncing = true;
         }
     }
 }
@@ -309,7 +289,7 @@ impl Hub {
 /// Readable once a sync is done.
 impl AsFd for Hub {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.done.as_fd()
+        self.syncer.as_fd()
     }
 }
 
@@ -327,7 +307,7 @@ mod tests {
         while hub.syncing {
             let done = hub.as_fd().try_clone_to_owned().unwrap();
             poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
-            hub.finish_syncs();
+            hub.finish_sync();
         }
     }
 

@@ -11,5 +11,6 @@ mod gate;
 pub(crate) mod hub;
 pub(crate) mod server;
 mod session;
+mod syncer;
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ impl Server {
     pub(crate) fn turn(&mut self, ready: &[PollFlags], now: Instant) {
         let [synced, sockets @ ..] = ready else { return };
         if !synced.is_empty() {
-            self.shared.hub.finish_syncs();
+            self.shared.hub.finish_sync();
         }
         self.wake();
         for (index, listener) in self.listeners.iter_mut().enumerate() {
