@@ -129,10 +129,20 @@ stub_each_init() {
 	return 0
 }
 
+# Scripts that run once, on a router: after the installation here, in an image at its first boot.
+stub_uci_defaults() {
+	local script
+	[ -z "${IPKG_INSTROOT-}" ] || return 0
+	for script in $(grep -s '^/etc/uci-defaults/' "/usr/lib/opkg/info/$1.list"); do
+		(. "$script") && rm -f "$script"
+	done
+}
+
 default_postinst() {
 	local name
 	name=$(basename "${1%.*}")
 	stub_add_users "$name"
+	stub_uci_defaults "$name"
 	if [ "${PKG_UPGRADE-}" = 1 ]; then
 		stub_each_init "$name" start
 	else

@@ -27,7 +27,7 @@ stub_record() {
 }
 
 # Calls that are only written down.
-for stub_call in procd_close_instance procd_add_jail procd_add_jail_mount procd_add_jail_mount_rw procd_open_data \
+for stub_call in procd_add_jail procd_add_jail_mount procd_add_jail_mount_rw procd_open_data \
 	procd_close_data procd_open_trigger procd_close_trigger procd_add_mdns procd_add_reload_trigger \
 	procd_add_raw_trigger procd_add_config_trigger procd_add_interface_trigger procd_add_reload_interface_trigger \
 	procd_add_reload_mount_trigger procd_add_restart_mount_trigger procd_add_validation procd_set_config_changed \
@@ -38,13 +38,20 @@ done
 
 procd_open_service() {
 	stub_record procd_open_service "$@"
-	stub_service=$1 stub_command='' stub_user=root stub_files='' stub_instances=0
+	stub_service=$1 stub_instances=' '
 }
 
 procd_open_instance() {
 	stub_record procd_open_instance "$@"
-	stub_instances=$((stub_instances + 1))
-	[ $stub_instances -eq 1 ] || echo "procd stub: $stub_service: only the first instance is ever run" >&2
+	stub_name=$stub_service
+	[ "$stub_instances" = ' ' ] || stub_name=$stub_service.$1
+	stub_instances="$stub_instances$stub_name "
+	stub_command='' stub_user=root stub_files='' stub_env=''
+}
+
+procd_close_instance() {
+	stub_record procd_close_instance "$@"
+	[ ! -e "$PROCD_STUB_STATE/run" ] || stub_run
 }
 
 procd_set_param() {
@@ -64,13 +71,16 @@ stub_note() {
 	case "$type" in
 	user) stub_user=$1 ;;
 	file) stub_files="$stub_files $*" ;;
-	command)
-		local word
-		for word in "$@"; do
-			stub_command="$stub_command '$(printf '%s\n' "$word" | sed "s/'/'\\\\''/g")'"
-		done
-		;;
+	env) stub_env="$stub_env $(stub_words "$@")" ;;
+	command) stub_command="$stub_command $(stub_words "$@")" ;;
 	esac
+}
+
+stub_words() {
+	local word
+	for word in "$@"; do
+		printf " '%s'" "$(printf '%s\n' "$word" | sed "s/'/'\\\\''/g")"
+	done
 }
 
 procd_close_service() {
@@ -81,12 +91,12 @@ procd_close_service() {
 	service_data
 	stub_record procd_close_data
 	stub_record procd_close_service "$@"
-	[ ! -e "$PROCD_STUB_STATE/run" ] || stub_run
+	[ ! -e "$PROCD_STUB_STATE/run" ] || stub_end_others "$stub_service" "$stub_instances"
 }
 
 procd_kill() {
 	stub_record procd_kill "$@"
-	[ ! -e "$PROCD_STUB_STATE/run" ] || stub_end "$1"
+	[ ! -e "$PROCD_STUB_STATE/run" ] || stub_end_others "$1" ' '
 }
 
 procd_running() {
@@ -107,17 +117,17 @@ procd_get_mountpoints() {
 	) | sort -u
 }
 
-# --- Running, if $PROCD_STUB_STATE/run exists: the first instance, as its user, once. A crash is to be seen, so nothing
-# is restarted. As with procd, setting a service again changes nothing while command, user and files are the same.
+# --- Running, if $PROCD_STUB_STATE/run exists: each instance, as its user, once. A crash is to be seen, so nothing is
+# restarted. As with procd, setting a service again changes nothing while command, user, environment and files are the same.
 
 stub_run() {
-	local state="$PROCD_STUB_STATE/$stub_service" wanted
+	local state="$PROCD_STUB_STATE/$stub_name" wanted
 	# shellcheck disable=SC2086
-	wanted="$stub_user $stub_command $(cat /dev/null $stub_files 2>/dev/null | sha256sum)"
-	if procd_running "$stub_service" && [ "$wanted" = "$(cat "$state.wanted")" ]; then
+	wanted="$stub_user $stub_env $stub_command $(cat /dev/null $stub_files 2>/dev/null | sha256sum)"
+	if procd_running "$stub_name" && [ "$wanted" = "$(cat "$state.wanted")" ]; then
 		return 0
 	fi
-	stub_end "$stub_service"
+	stub_end "$stub_name"
 	[ -n "$stub_command" ] || return 0
 	printf '%s\n' "$wanted" >"$state.wanted"
 	# The shell becomes start-stop-daemon, and that the program: one process, whose id is known.
@@ -125,9 +135,22 @@ stub_run() {
 		eval "set -- $stub_command"
 		program=$1
 		shift
-		exec setsid start-stop-daemon -S -c "$stub_user" -x "$program" -- "$@"
+		eval "exec setsid env $stub_env start-stop-daemon -S -p '$state.none' -c '$stub_user' -x '$program' -- \"\$@\""
 	) </dev/null >>"$state.out" 2>>"$state.err" &
 	echo $! >"$state.pid"
+}
+
+# stub_end_others SERVICE INSTANCES: ends all of the service's but these
+stub_end_others() {
+	local file name
+	for file in "$PROCD_STUB_STATE/$1.pid" "$PROCD_STUB_STATE/$1".*.pid; do
+		name=${file##*/}
+		name=${name%.pid}
+		case "$2" in
+		*" $name "*) ;;
+		*) stub_end "$name" ;;
+		esac
+	done
 }
 
 stub_end() {
