@@ -41,6 +41,10 @@ qpc)
 	says "--relay qpc://HOST:PORT/#FINGERPRINT" qpc --state "$scratch/state" --user alice receive
 	says "register" qpc --help
 	[ ! -e "$scratch/state" ]
+	says "option enabled '0'" cat /etc/config/qpc
+	[ -x /etc/init.d/qpc ]
+	for script in /etc/hotplug.d/*/95-qpc /usr/lib/qpc/events.sh /usr/libexec/qpc/* /usr/libexec/rpcd/qpc; do sh -n "$script"; done
+	says '"receive"' /usr/libexec/rpcd/qpc list
 	;;
 libquicprochat-ffi)
 	[ -s /usr/lib/libquicprochat_ffi.so ]
