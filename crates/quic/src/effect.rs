@@ -109,17 +109,12 @@ pub struct QueryResult(Option<Box<Output>>);
 impl QueryResult {
     /// How many effects there are.
     pub fn effect_count(&self) -> usize {
-        self.output().sends.len() + self.output().others.len()
+        self.output().effect_count()
     }
 
     /// The effect at a position.
     pub fn effect(&self, index: usize) -> Result<Effect<'_>, Status> {
-        let output = self.output();
-        if let Some(send) = output.sends.get(index) {
-            return Ok(send.effect(&output.buffers));
-        }
-        let other = output.others.get(index - output.sends.len()).ok_or(Status::InvalidArgument)?;
-        Ok(other.effect())
+        self.output().effect(index)
     }
 
     /// All of them, in their order.
@@ -139,15 +134,22 @@ impl QueryResult {
 
     /// There is more to be sent at once: `timer_expired` gives it.
     pub fn send_continuation_pending(&self) -> bool {
-        self.output().continuation
+        self.output().send_continuation_pending
     }
 
-    pub(crate) fn new(output: Box<Output>) -> Self {
+    /// What it is made of, for a library that hands it on as a pointer.
+    #[doc(hidden)]
+    pub fn into_output(mut self) -> Box<Output> {
+        self.0.take().unwrap_or_default()
+    }
+
+    #[doc(hidden)]
+    pub fn from_output(output: Box<Output>) -> Self {
         Self(Some(output))
     }
 
     fn output(&self) -> &Output {
-        // It is there until the drop.
+        // It is there until the end.
         self.0.as_deref().unwrap_or(&EMPTY)
     }
 }
@@ -191,22 +193,26 @@ static EMPTY: Output = Output {
     spare: Vec::new(),
     next_wakeup: None,
     local_error: None,
-    continuation: false,
+    send_continuation_pending: false,
     home: None,
 };
 
 /// What becomes a [`QueryResult`].
 #[derive(Debug, Default)]
-pub(crate) struct Output {
+#[doc(hidden)]
+pub struct Output {
     sends: Vec<Send>,
     others: Vec<Other>,
     /// What the sends are slices of.
     buffers: Vec<Vec<u8>>,
     /// Empty ones, for later.
     spare: Vec<Vec<u8>>,
-    pub(crate) next_wakeup: Option<TimeUs>,
-    pub(crate) local_error: Option<LocalError>,
-    pub(crate) continuation: bool,
+    #[doc(hidden)]
+    pub next_wakeup: Option<TimeUs>,
+    #[doc(hidden)]
+    pub local_error: Option<LocalError>,
+    #[doc(hidden)]
+    pub send_continuation_pending: bool,
     home: Option<Arc<Pool>>,
 }
 
@@ -311,6 +317,20 @@ pub(crate) struct Sending {
 }
 
 impl Output {
+    #[doc(hidden)]
+    pub fn effect_count(&self) -> usize {
+        self.sends.len() + self.others.len()
+    }
+
+    #[doc(hidden)]
+    pub fn effect(&self, index: usize) -> Result<Effect<'_>, Status> {
+        if let Some(send) = self.sends.get(index) {
+            return Ok(send.effect(&self.buffers));
+        }
+        let other = self.others.get(index - self.sends.len()).ok_or(Status::InvalidArgument)?;
+        Ok(other.effect())
+    }
+
     pub(crate) fn datagrams(&self) -> usize {
         self.sends.len()
     }
@@ -405,7 +425,7 @@ impl Pool {
             }
         }
         spare.truncate(KEPT_BUFFERS);
-        (output.next_wakeup, output.local_error, output.continuation) = (None, None, false);
+        (output.next_wakeup, output.local_error, output.send_continuation_pending) = (None, None, false);
         let mut kept = home.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT {
             kept.push(output);

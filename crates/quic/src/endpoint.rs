@@ -822,9 +822,9 @@ impl Endpoint {
     fn finish(&mut self, mut output: Box<Output>) -> QueryResult {
         output.sort();
         self.next_due();
-        output.continuation = self.has_send_continuation_pending();
+        output.send_continuation_pending = self.has_send_continuation_pending();
         output.next_wakeup = self.next_wakeup();
-        QueryResult::new(output)
+        QueryResult::from_output(output)
     }
 }
 

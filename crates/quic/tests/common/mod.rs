@@ -1,6 +1,7 @@
 //! Two endpoints and a network between them, all in one thread: a seed decides what gets lost.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several tests, which do not need everything")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "for tests")]
 
 use coquic::*;
 use std::cmp::Reverse;
@@ -106,11 +107,12 @@ pub struct Network {
     pub routes_seen: Vec<Option<u64>>,
     /// What the server is told of the sender's address, by route.
     pub identity: fn(u64) -> Vec<u8>,
-    flying: BinaryHeap<Reverse<(u64, u64, usize, Option<u64>, EcnBits, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     number: u64,
 }
 
-type EcnBits = u8;
+/// When, which, to whom, by which route, how marked, what.
+type Flying = (u64, u64, usize, Option<u64>, u8, Vec<u8>);
 
 pub fn identity_of_route(route: u64) -> Vec<u8> {
     vec![4, 192, 0, 2, route as u8, 17, 92]
