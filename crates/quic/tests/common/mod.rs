@@ -104,7 +104,16 @@ pub struct Network {
     pub sent_datagrams: [u64; 2],
     pub probes: usize,
     pub marks: [usize; 2],
-    pub routes_seen: Vec<Option<u64>>,
+    /// Where each last sent to.
+    pub routes: [Option<u64>; 2],
+    /// The client's datagrams come to the server by this one.
+    pub rebound: Option<u64>,
+    /// What is sent there gets lost.
+    pub dead_route: Option<u64>,
+    /// Answers that belong to no connection.
+    pub stateless: usize,
+    /// The largest datagram that was no probe.
+    pub largest: [usize; 2],
     /// What the server is told of the sender's address, by route.
     pub identity: fn(u64) -> Vec<u8>,
     flying: BinaryHeap<Reverse<Flying>>,
@@ -135,11 +144,19 @@ impl Network {
             sent_datagrams: [0; 2],
             probes: 0,
             marks: [0; 2],
-            routes_seen: Vec::new(),
+            routes: [None; 2],
+            rebound: None,
+            dead_route: None,
+            stateless: 0,
+            largest: [0; 2],
             identity: identity_of_route,
             flying: BinaryHeap::new(),
             number: 0,
         }
+    }
+
+    pub fn on(client: &EndpointConfig, server: &EndpointConfig) -> Self {
+        Self::new(client, server, 1, Weather::fine())
     }
 
     pub fn open(&mut self, config: ClientConnectionConfig) -> u64 {
@@ -169,6 +186,10 @@ impl Network {
 
     pub fn is(&self, side: usize, connection: u64, change: StateChange) -> bool {
         self.got[side].contains(&Got::State(connection, change))
+    }
+
+    pub fn failed(&self, side: usize, connection: u64) -> bool {
+        self.is(side, connection, StateChange::Failed)
     }
 
     pub fn closed(&self, side: usize, connection: u64) -> bool {
@@ -216,8 +237,13 @@ impl Network {
         for effect in result.effects() {
             // The order that is promised.
             let (rank, got) = match effect {
-                Effect::SendDatagram { bytes, route_handle, ecn, is_pmtu_probe, .. } => {
+                Effect::SendDatagram { connection, bytes, route_handle, ecn, is_pmtu_probe } => {
                     self.probes += usize::from(is_pmtu_probe);
+                    if !is_pmtu_probe {
+                        self.largest[side] = self.largest[side].max(bytes.len());
+                    }
+                    self.stateless += usize::from(connection == 0);
+                    self.routes[side] = route_handle;
                     self.fly(1 - side, route_handle, ecn, bytes);
                     (0, None)
                 }
@@ -273,9 +299,7 @@ impl Network {
             let Reverse((_, _, side, route, ecn, bytes)) = self.flying.pop().unwrap();
             let ecn = [EcnCodepoint::NotEct, EcnCodepoint::Ect0, EcnCodepoint::Ce][usize::from(ecn)];
             self.marks[side] += usize::from(ecn == EcnCodepoint::Ect0);
-            if side == SERVER {
-                self.routes_seen.push(route);
-            }
+            let route = if side == SERVER { self.rebound.or(route) } else { route };
             let identity = if side == SERVER { (self.identity)(route.unwrap_or(0)) } else { Vec::new() };
             let datagram = InboundDatagram {
                 bytes: &bytes,
@@ -327,7 +351,8 @@ impl Network {
         self.sent_datagrams[1 - to] += 1;
         assert!(!bytes.is_empty());
         let hit = |random: &mut Random, per_cent| per_cent > 0 && random.below(100) < per_cent;
-        if hit(&mut self.random, self.weather.loss) || bytes.len() > self.weather.mtu {
+        let dead = self.dead_route.is_some() && route == self.dead_route;
+        if dead || hit(&mut self.random, self.weather.loss) || bytes.len() > self.weather.mtu {
             return;
         }
         let copies = 1 + usize::from(hit(&mut self.random, self.weather.duplication));
@@ -337,9 +362,9 @@ impl Network {
                 let place = self.random.below(bytes.len() as u64) as usize;
                 bytes[place] ^= 1 << self.random.below(8);
             }
-            let mut arrival = self.now + self.weather.delay;
+            let mut arrival = self.now.saturating_add(self.weather.delay);
             if hit(&mut self.random, self.weather.reordering) {
-                arrival += self.random.below(4 * self.weather.delay + 1);
+                arrival = arrival.saturating_add(self.random.below(4 * self.weather.delay + 1));
             }
             let ecn = match ecn {
                 EcnCodepoint::Ect0 if hit(&mut self.random, self.weather.congestion) => 2,
