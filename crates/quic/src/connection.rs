@@ -44,8 +44,8 @@ pub(crate) struct Connection {
     pub(crate) continues: bool,
     /// It is counted among the handshakes that peers began.
     pub(crate) half_open: bool,
-    /// It has data that was not sent yet.
-    pub(crate) sending: bool,
+    /// Some stream was given a priority.
+    prioritised: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -108,7 +108,7 @@ impl Connection {
             deadline: None,
             continues: false,
             half_open: false,
-            sending: false,
+            prioritised: false,
         }
     }
 
@@ -126,10 +126,12 @@ impl Connection {
         let mut left = input.bytes;
         if self.is_open(id) && !self.queued.contains_key(&input.stream_id) {
             let mut stream = self.engine.send_stream(id);
-            if stream.stopped().map_err(|_| LocalErrorCode::SendSideClosed)?.is_some() {
+            // Otherwise the first bytes tell.
+            if left.is_empty() && !matches!(stream.stopped(), Ok(None)) {
                 return Err(LocalErrorCode::SendSideClosed);
             }
-            if input.priority != 0 || stream.priority().is_ok_and(|now| now != 0) {
+            if input.priority != 0 || self.prioritised {
+                self.prioritised = true;
                 stream.set_priority(input.priority).map_err(|_| LocalErrorCode::SendSideClosed)?;
             }
             while !left.is_empty() {
@@ -323,8 +325,11 @@ impl Connection {
             let segment = transmit.segment_size.unwrap_or(transmit.size);
             output.send(sending, buffer, segment);
         }
-        self.sending = !self.ended && (self.queued_bytes > 0 || self.engine.has_pending_retransmits());
         more
+    }
+
+    pub(crate) fn has_more_to_send(&self) -> bool {
+        !self.ended && (!self.queued.is_empty() || self.engine.has_pending_retransmits())
     }
 
     fn connected(&mut self, output: &mut Output) {

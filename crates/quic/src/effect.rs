@@ -190,7 +190,7 @@ static EMPTY: Output = Output {
     sends: Vec::new(),
     others: Vec::new(),
     buffers: Vec::new(),
-    spare: Vec::new(),
+    used: 0,
     next_wakeup: None,
     local_error: None,
     send_continuation_pending: false,
@@ -203,10 +203,9 @@ static EMPTY: Output = Output {
 pub struct Output {
     sends: Vec<Send>,
     others: Vec<Other>,
-    /// What the sends are slices of.
+    /// What the sends are slices of, and behind those empty ones for later.
     buffers: Vec<Vec<u8>>,
-    /// Empty ones, for later.
-    spare: Vec<Vec<u8>>,
+    used: usize,
     #[doc(hidden)]
     pub next_wakeup: Option<TimeUs>,
     #[doc(hidden)]
@@ -337,18 +336,20 @@ impl Output {
 
     /// Something empty to write datagrams into; it comes back by [`Output::send`] or [`Output::give_back`].
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        self.buffers.get_mut(self.used).map(std::mem::take).unwrap_or_default()
     }
 
     pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
-        self.spare.push(buffer);
+        if let Some(place) = self.buffers.get_mut(self.used) {
+            *place = buffer;
+        }
     }
 
     /// Takes datagrams of `segment` bytes each, the last may be shorter.
     pub(crate) fn send(&mut self, sending: Sending, buffer: Vec<u8>, segment: usize) {
         let Sending { connection, route, ecn, is_pmtu_probe } = sending;
-        let number = self.buffers.len() as u32;
+        let number = self.used as u32;
         let mut start = 0;
         while start < buffer.len() {
             let len = segment.min(buffer.len() - start);
@@ -363,7 +364,11 @@ impl Output {
             });
             start += len;
         }
-        self.buffers.push(buffer);
+        match self.buffers.get_mut(self.used) {
+            Some(place) => *place = buffer,
+            None => self.buffers.push(buffer),
+        }
+        self.used += 1;
     }
 
     pub(crate) fn push(&mut self, connection: ConnectionHandle, what: What) {
@@ -413,18 +418,20 @@ impl Pool {
 
     fn put(mut output: Box<Output>) {
         let Some(home) = output.home.take() else { return };
-        let Output { sends, others, buffers, spare, .. } = &mut *output;
+        let Output { sends, others, buffers, used, .. } = &mut *output;
         sends.clear();
-        sends.shrink_to(KEPT_EFFECTS);
         others.clear();
-        others.shrink_to(KEPT_EFFECTS);
-        for mut buffer in buffers.drain(..) {
-            if buffer.capacity() <= KEPT_BYTES {
-                buffer.clear();
-                spare.push(buffer);
-            }
+        for buffer in &mut buffers[..*used] {
+            buffer.clear();
         }
-        spare.truncate(KEPT_BUFFERS);
+        // A large result was an exception.
+        if *used > 1 || others.capacity() > KEPT_EFFECTS {
+            sends.shrink_to(KEPT_EFFECTS);
+            others.shrink_to(KEPT_EFFECTS);
+            buffers.retain(|buffer| buffer.capacity() <= KEPT_BYTES);
+            buffers.truncate(KEPT_BUFFERS);
+        }
+        *used = 0;
         (output.next_wakeup, output.local_error, output.send_continuation_pending) = (None, None, false);
         let mut kept = home.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT {

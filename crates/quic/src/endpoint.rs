@@ -13,6 +13,7 @@ use quinn_proto::{
     ServerConfig, TokenStore, Transmit, ValidationTokenConfig, VarInt,
 };
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,8 +50,6 @@ pub struct Endpoint {
     wakeups: BinaryHeap<Reverse<(TimeUs, ConnectionHandle, usize)>>,
     /// Connections with more to send than went into a result.
     continuing: VecDeque<usize>,
-    /// Connections with data that was not sent yet.
-    sending: usize,
     routes: Routes,
     /// Room for one datagram, used again if nothing was kept of the last.
     input: BytesMut,
@@ -139,7 +138,6 @@ impl Endpoint {
             closing: VecDeque::new(),
             wakeups: BinaryHeap::new(),
             continuing: VecDeque::new(),
-            sending: 0,
             routes: Routes::default(),
             input: BytesMut::with_capacity(ROOM),
             pool: Arc::new(Pool::default()),
@@ -509,7 +507,7 @@ impl Endpoint {
 
     /// Some connection has stream data or other frames that were not sent yet: the path or the peer does not take more.
     pub fn has_pending_stream_send(&self) -> bool {
-        self.sending > 0
+        self.connections.iter().flatten().any(|connection| connection.has_more_to_send())
     }
 
     /// When [`Endpoint::timer_expired`] is to be called.
@@ -716,11 +714,9 @@ impl Endpoint {
                 break;
             }
         }
-        let had_data = std::mem::replace(&mut connection.sending, false);
         if connection.transmit(now, output) && !std::mem::replace(&mut connection.continues, true) {
             self.continuing.push_back(number);
         }
-        self.sending = self.sending + usize::from(connection.sending) - usize::from(had_data);
         let mut deadline = connection.engine.poll_timeout();
         if connection.progress == Progress::Handshake && !connection.ended {
             deadline =
@@ -742,23 +738,24 @@ impl Endpoint {
 
     /// The connection to be woken first; what is left behind before it goes.
     fn next_due(&mut self) -> Option<(TimeUs, usize)> {
-        while let Some(Reverse((due, handle, number))) = self.wakeups.peek().copied() {
+        while let Some(mut top) = self.wakeups.peek_mut() {
+            let Reverse((due, handle, number)) = *top;
             let connection = self
                 .connections
                 .get_mut(number)
                 .and_then(Option::as_mut)
                 .filter(|connection| connection.handle == handle && connection.wakeup == Some(due));
-            if let Some(connection) = connection {
-                if connection.deadline == Some(due) {
-                    return Some((due, number));
-                }
-                connection.wakeup = connection.deadline;
-                self.wakeups.pop();
-                if let Some(deadline) = connection.wakeup {
-                    self.wakeups.push(Reverse((deadline, handle, number)));
-                }
-            } else {
-                self.wakeups.pop();
+            let Some(connection) = connection else {
+                PeekMut::pop(top);
+                continue;
+            };
+            if connection.deadline == Some(due) {
+                return Some((due, number));
+            }
+            connection.wakeup = connection.deadline;
+            match connection.deadline {
+                Some(deadline) => *top = Reverse((deadline, handle, number)),
+                None => drop(PeekMut::pop(top)),
             }
         }
         None
@@ -776,7 +773,6 @@ impl Endpoint {
         }
         output.push(handle, What::Lifecycle(Lifecycle::Closed));
         self.half_open -= usize::from(std::mem::replace(&mut connection.half_open, false));
-        self.sending -= usize::from(std::mem::replace(&mut connection.sending, false));
         self.handles.remove(&handle);
         self.closing.push_back((handle, number));
         if self.closing.len() > bounds::CLOSING

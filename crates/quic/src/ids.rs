@@ -7,16 +7,16 @@ use quinn_proto::{ConnectionId, ConnectionIdGenerator, TokenLog, TokenReuseError
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// Gives the engine the ids that the caller chose, and random ones where he did not.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectionIds(Arc<Mutex<Ids>>);
+pub(crate) struct ConnectionIds(Arc<(AtomicUsize, Mutex<Ids>)>);
 
 #[derive(Debug)]
 struct Ids {
-    len: usize,
     chosen: Option<ConnectionId>,
     random: [u8; 240],
     used: usize,
@@ -24,39 +24,40 @@ struct Ids {
 
 impl ConnectionIds {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Ids { len: 8, chosen: None, random: [0; 240], used: 240 })))
+        let ids = Ids { chosen: None, random: [0; 240], used: 240 };
+        Self(Arc::new((AtomicUsize::new(8), Mutex::new(ids))))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.ids().len
+        self.0.0.load(Ordering::Relaxed)
     }
 
     /// Every id has as many bytes as the one chosen for the next connection.
     pub(crate) fn choose(&self, id: &[u8]) {
-        let mut ids = self.ids();
-        ids.len = id.len();
-        ids.chosen = (!id.is_empty()).then(|| ConnectionId::new(id));
+        self.0.0.store(id.len(), Ordering::Relaxed);
+        self.ids().chosen = (!id.is_empty()).then(|| ConnectionId::new(id));
     }
 
     fn ids(&self) -> MutexGuard<'_, Ids> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ConnectionIdGenerator for ConnectionIds {
     fn generate_cid(&mut self) -> ConnectionId {
+        let len = self.len();
         let mut ids = self.ids();
         let ids = &mut *ids;
         if let Some(chosen) = ids.chosen.take() {
             return chosen;
         }
-        if ids.used + ids.len > ids.random.len() {
+        if ids.used + len > ids.random.len() {
             // The engine, too, panics where the system gives no randomness.
             assert!(random(&mut ids.random).is_some(), "the system gives no randomness");
             ids.used = 0;
         }
-        let id = ConnectionId::new(&ids.random[ids.used..ids.used + ids.len]);
-        ids.used += ids.len;
+        let id = ConnectionId::new(&ids.random[ids.used..ids.used + len]);
+        ids.used += len;
         id
     }
 

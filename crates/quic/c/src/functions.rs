@@ -547,10 +547,8 @@ unsafe extern "C" fn coquic_result_effect_at(
         if out_effect.is_null() {
             return Err(Status::InvalidArgument);
         }
-        let effect = effect(&result.effect(index)?)?;
         // SAFETY: the caller's promise: room for one.
-        unsafe { out_effect.write(effect) };
-        Ok(())
+        unsafe { write_effect(&result.effect(index)?, out_effect) }
     })
 }
 
@@ -640,24 +638,23 @@ unsafe fn call(
     out_result: Out,
     run: impl FnOnce(&mut Endpoint) -> Given<QueryResult>,
 ) -> coquic_status_t {
-    status(|| {
-        // SAFETY: as above.
-        let (out, endpoint) = unsafe { (emptied(out_result)?, endpoint.as_ref()) };
-        let endpoint = endpoint.ok_or(Status::InvalidArgument)?;
-        // Only a panic has left it borrowed, and it stays so.
-        let mut endpoint = endpoint.try_borrow_mut().map_err(|_| Status::InternalError)?;
-        let result = guard(AssertUnwindSafe(|| run(&mut endpoint)));
-        match result {
-            Ok(result) => {
-                *out = Box::into_raw(result?.into_output());
-                Ok(())
-            }
-            Err(_) => {
-                std::mem::forget(endpoint);
-                Err(Status::InternalError)
-            }
+    // SAFETY: as above.
+    let (Ok(out), Some(endpoint)) = (unsafe { (emptied(out_result), endpoint.as_ref()) }) else {
+        return COQUIC_STATUS_INVALID_ARGUMENT;
+    };
+    // Only a panic has left it borrowed, and it stays so.
+    let Ok(mut endpoint) = endpoint.try_borrow_mut() else { return COQUIC_STATUS_INTERNAL_ERROR };
+    match guard(AssertUnwindSafe(|| run(&mut endpoint))) {
+        Ok(Ok(result)) => {
+            *out = Box::into_raw(result.into_output());
+            COQUIC_STATUS_OK
         }
-    })
+        Ok(Err(status)) => status.code(),
+        Err(_) => {
+            std::mem::forget(endpoint);
+            COQUIC_STATUS_INTERNAL_ERROR
+        }
+    }
 }
 
 /// A question to an endpoint.
@@ -680,12 +677,17 @@ fn view(bytes: &[u8]) -> coquic_bytes_view_t {
     coquic_bytes_view_t { data: bytes.as_ptr(), length: bytes.len() }
 }
 
-fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
-    let (kind, r#as) = match *effect {
-        Effect::SendDatagram { connection, route_handle, bytes, ecn, is_pmtu_probe } => (
-            COQUIC_EFFECT_SEND_DATAGRAM,
-            coquic_effect_as {
-                send_datagram: coquic_send_datagram_effect_t {
+/// Only the member that counts is written: the largest is several times as large as those that come most.
+///
+/// # Safety
+/// There is room for one.
+unsafe fn write_effect(effect: &Effect<'_>, out: *mut coquic_effect_t) -> Given<()> {
+    // SAFETY: as above.
+    unsafe {
+        match *effect {
+            Effect::SendDatagram { connection, route_handle, bytes, ecn, is_pmtu_probe } => {
+                (*out).kind = COQUIC_EFFECT_SEND_DATAGRAM;
+                (*out).r#as.send_datagram = coquic_send_datagram_effect_t {
                     connection,
                     route_handle: coquic_optional_route_handle_t {
                         has_value: route_handle.is_some().into(),
@@ -700,13 +702,11 @@ fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
                         EcnCodepoint::Ce => COQUIC_ECN_CE,
                     },
                     is_pmtu_probe: is_pmtu_probe.into(),
-                },
-            },
-        ),
-        Effect::ReceiveStreamData { connection, stream_id, offset, bytes, fin, final_size } => (
-            COQUIC_EFFECT_RECEIVE_STREAM_DATA,
-            coquic_effect_as {
-                receive_stream_data: coquic_receive_stream_data_effect_t {
+                };
+            }
+            Effect::ReceiveStreamData { connection, stream_id, offset, bytes, fin, final_size } => {
+                (*out).kind = COQUIC_EFFECT_RECEIVE_STREAM_DATA;
+                (*out).r#as.receive_stream_data = coquic_receive_stream_data_effect_t {
                     connection,
                     stream_id,
                     offset,
@@ -716,43 +716,30 @@ fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
                         has_value: final_size.is_some().into(),
                         value: final_size.unwrap_or(0),
                     },
-                },
-            },
-        ),
-        Effect::ReceiveDatagramData { connection, bytes } => (
-            COQUIC_EFFECT_RECEIVE_DATAGRAM_DATA,
-            coquic_effect_as {
-                receive_datagram_data: coquic_receive_datagram_data_effect_t {
-                    connection,
-                    bytes: view(bytes),
-                },
-            },
-        ),
-        Effect::PeerResetStream { connection, stream_id, application_error_code, final_size } => (
-            COQUIC_EFFECT_PEER_RESET_STREAM,
-            coquic_effect_as {
-                peer_reset_stream: coquic_peer_reset_stream_effect_t {
+                };
+            }
+            Effect::ReceiveDatagramData { connection, bytes } => {
+                (*out).kind = COQUIC_EFFECT_RECEIVE_DATAGRAM_DATA;
+                (*out).r#as.receive_datagram_data =
+                    coquic_receive_datagram_data_effect_t { connection, bytes: view(bytes) };
+            }
+            Effect::PeerResetStream { connection, stream_id, application_error_code, final_size } => {
+                (*out).kind = COQUIC_EFFECT_PEER_RESET_STREAM;
+                (*out).r#as.peer_reset_stream = coquic_peer_reset_stream_effect_t {
                     connection,
                     stream_id,
                     application_error_code,
                     final_size,
-                },
-            },
-        ),
-        Effect::PeerStopSending { connection, stream_id, application_error_code } => (
-            COQUIC_EFFECT_PEER_STOP_SENDING,
-            coquic_effect_as {
-                peer_stop_sending: coquic_peer_stop_sending_effect_t {
-                    connection,
-                    stream_id,
-                    application_error_code,
-                },
-            },
-        ),
-        Effect::StateEvent { connection, change } => (
-            COQUIC_EFFECT_STATE_EVENT,
-            coquic_effect_as {
-                state_event: coquic_state_event_effect_t {
+                };
+            }
+            Effect::PeerStopSending { connection, stream_id, application_error_code } => {
+                (*out).kind = COQUIC_EFFECT_PEER_STOP_SENDING;
+                (*out).r#as.peer_stop_sending =
+                    coquic_peer_stop_sending_effect_t { connection, stream_id, application_error_code };
+            }
+            Effect::StateEvent { connection, change } => {
+                (*out).kind = COQUIC_EFFECT_STATE_EVENT;
+                (*out).r#as.state_event = coquic_state_event_effect_t {
                     connection,
                     change: match change {
                         StateChange::HandshakeReady => COQUIC_STATE_CHANGE_HANDSHAKE_READY,
@@ -760,13 +747,11 @@ fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
                         StateChange::Failed => COQUIC_STATE_CHANGE_FAILED,
                         StateChange::Unknown(change) => change,
                     },
-                },
-            },
-        ),
-        Effect::ConnectionLifecycleEvent { connection, event } => (
-            COQUIC_EFFECT_CONNECTION_LIFECYCLE_EVENT,
-            coquic_effect_as {
-                connection_lifecycle_event: coquic_connection_lifecycle_event_effect_t {
+                };
+            }
+            Effect::ConnectionLifecycleEvent { connection, event } => {
+                (*out).kind = COQUIC_EFFECT_CONNECTION_LIFECYCLE_EVENT;
+                (*out).r#as.connection_lifecycle_event = coquic_connection_lifecycle_event_effect_t {
                     connection,
                     event: match event {
                         Lifecycle::Created => COQUIC_LIFECYCLE_CREATED,
@@ -774,22 +759,16 @@ fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
                         Lifecycle::Closed => COQUIC_LIFECYCLE_CLOSED,
                         Lifecycle::Unknown(event) => event,
                     },
-                },
-            },
-        ),
-        Effect::ResumptionStateAvailable { connection, serialized } => (
-            COQUIC_EFFECT_RESUMPTION_STATE_AVAILABLE,
-            coquic_effect_as {
-                resumption_state_available: coquic_resumption_state_available_effect_t {
-                    connection,
-                    serialized: view(serialized),
-                },
-            },
-        ),
-        Effect::ZeroRttStatusEvent { connection, status } => (
-            COQUIC_EFFECT_ZERO_RTT_STATUS_EVENT,
-            coquic_effect_as {
-                zero_rtt_status_event: coquic_zero_rtt_status_event_effect_t {
+                };
+            }
+            Effect::ResumptionStateAvailable { connection, serialized } => {
+                (*out).kind = COQUIC_EFFECT_RESUMPTION_STATE_AVAILABLE;
+                (*out).r#as.resumption_state_available =
+                    coquic_resumption_state_available_effect_t { connection, serialized: view(serialized) };
+            }
+            Effect::ZeroRttStatusEvent { connection, status } => {
+                (*out).kind = COQUIC_EFFECT_ZERO_RTT_STATUS_EVENT;
+                (*out).r#as.zero_rtt_status_event = coquic_zero_rtt_status_event_effect_t {
                     connection,
                     status: match status {
                         ZeroRttStatus::Unavailable => COQUIC_ZERO_RTT_UNAVAILABLE,
@@ -799,17 +778,16 @@ fn effect(effect: &Effect<'_>) -> Given<coquic_effect_t> {
                         ZeroRttStatus::Rejected => COQUIC_ZERO_RTT_REJECTED,
                         ZeroRttStatus::Unknown(status) => status,
                     },
-                },
-            },
-        ),
-        Effect::NewTokenAvailable { connection, token } => (
-            COQUIC_EFFECT_NEW_TOKEN_AVAILABLE,
-            coquic_effect_as {
-                new_token_available: coquic_new_token_available_effect_t { connection, token: view(token) },
-            },
-        ),
-        // The Rust library of the same version gives no other.
-        _ => return Err(Status::InternalError),
-    };
-    Ok(coquic_effect_t { kind, r#as })
+                };
+            }
+            Effect::NewTokenAvailable { connection, token } => {
+                (*out).kind = COQUIC_EFFECT_NEW_TOKEN_AVAILABLE;
+                (*out).r#as.new_token_available =
+                    coquic_new_token_available_effect_t { connection, token: view(token) };
+            }
+            // The Rust library of the same version gives no other.
+            _ => return Err(Status::InternalError),
+        }
+    }
+    Ok(())
 }

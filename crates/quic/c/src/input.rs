@@ -170,6 +170,10 @@ pub(crate) unsafe fn known<T: Versioned + Copy>(given: *const T) -> Given<T> {
     }
     // SAFETY: the struct begins with its size.
     let size = unsafe { given.cast::<usize>().read() };
+    if size >= size_of::<T>() {
+        // SAFETY: all of it is there.
+        return Ok(unsafe { given.read() });
+    }
     let known = T::ENDS.iter().rev().find(|end| **end <= size).ok_or(Status::InvalidArgument)?;
     let mut all = T::defaults();
     // SAFETY: the caller's struct has at least so many bytes, and any are values of its integers and pointers.
