@@ -3,7 +3,7 @@
 
 use crate::bounds;
 use crate::effect::{Output, Sending, What};
-use crate::ids::{FastMap, SERVER};
+use crate::ids::FastMap;
 use crate::tls::{Client, Mailbox};
 use crate::types::*;
 use bytes::Bytes;
@@ -181,6 +181,9 @@ impl Connection {
     pub(crate) fn reset_stream(&mut self, input: &ResetStream) -> Refused {
         let id = self.sendable(input.stream_id)?;
         let code = VarInt::from_u64(input.application_error_code).unwrap_or(VarInt::MAX);
+        if self.queued.get(&input.stream_id).is_some_and(|queued| queued.reset.is_some()) {
+            return Err(LocalErrorCode::SendSideClosed);
+        }
         self.drop_queued(input.stream_id);
         if !self.is_open(id) {
             // Later ones open it, too, and then the peer must not wait for its data.
@@ -240,7 +243,7 @@ impl Connection {
     pub(crate) fn follow(&mut self, came: Path) -> Option<(Path, Option<Path>)> {
         let address = self.engine.remote_address();
         if address == self.path.address {
-            if address == came.address && address != SERVER && came.route != self.path.route {
+            if address == came.address && came.route != self.path.route {
                 // The same peer, by another number.
                 let left = std::mem::replace(&mut self.path, came);
                 return Some((came, Some(left)));
@@ -353,6 +356,9 @@ impl Connection {
             };
             output.push(self.handle, What::ZeroRtt(status));
         }
+        // The server may allow more than it did when the session began.
+        self.open_queued(Dir::Bi);
+        self.open_queued(Dir::Uni);
     }
 
     fn stream_event(&mut self, event: StreamEvent, output: &mut Output) {

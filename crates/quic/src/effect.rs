@@ -2,7 +2,7 @@
 
 use crate::types::*;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What the caller has to do, or to know.
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +194,7 @@ static EMPTY: Output = Output {
     next_wakeup: None,
     local_error: None,
     send_continuation_pending: false,
-    home: None,
+    home: Weak::new(),
 };
 
 /// What becomes a [`QueryResult`].
@@ -212,7 +212,7 @@ pub struct Output {
     pub local_error: Option<LocalError>,
     #[doc(hidden)]
     pub send_continuation_pending: bool,
-    home: Option<Arc<Pool>>,
+    home: Weak<Pool>,
 }
 
 #[derive(Debug)]
@@ -317,11 +317,13 @@ pub(crate) struct Sending {
 
 impl Output {
     #[doc(hidden)]
+    #[inline]
     pub fn effect_count(&self) -> usize {
         self.sends.len() + self.others.len()
     }
 
     #[doc(hidden)]
+    #[inline]
     pub fn effect(&self, index: usize) -> Result<Effect<'_>, Status> {
         if let Some(send) = self.sends.get(index) {
             return Ok(send.effect(&self.buffers));
@@ -411,13 +413,11 @@ const KEPT_EFFECTS: usize = 128;
 impl Pool {
     pub(crate) fn take(self: &Arc<Self>) -> Box<Output> {
         let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut output = used.unwrap_or_default();
-        output.home = Some(Arc::clone(self));
-        output
+        used.unwrap_or_else(|| Box::new(Output { home: Arc::downgrade(self), ..Output::default() }))
     }
 
     fn put(mut output: Box<Output>) {
-        let Some(home) = output.home.take() else { return };
+        let Some(home) = output.home.upgrade() else { return };
         let Output { sends, others, buffers, used, .. } = &mut *output;
         sends.clear();
         others.clear();

@@ -59,6 +59,9 @@ pub struct Endpoint {
 /// The room for datagrams: more than those of Ethernet.
 const ROOM: usize = 2048;
 
+/// What every path takes that QUIC works on.
+const SMALLEST_MTU: usize = 1200;
+
 impl Endpoint {
     /// An endpoint. [`Status::InvalidArgument`]: the settings want what there is not, or lack a usable certificate.
     pub fn new(config: &EndpointConfig) -> Result<Self, Status> {
@@ -174,7 +177,10 @@ impl Endpoint {
                 output.give_back(answer);
                 if let Some(connection) = self.connection(number.0) {
                     connection.engine.handle_event(event);
-                    self.follow(number.0, path);
+                    // A client knows its server by one address.
+                    if self.role == Role::Server {
+                        self.follow(number.0, path);
+                    }
                     self.drive(number.0, now, &mut output);
                 }
             }
@@ -191,7 +197,7 @@ impl Endpoint {
     pub fn update_path_mtu(&mut self, input: &PathMtuUpdate, now: TimeUs) -> Result<QueryResult, Status> {
         let now = self.advance(now);
         let mut output = self.pool.take();
-        if input.max_udp_payload_size >= 1200 {
+        if input.max_udp_payload_size >= SMALLEST_MTU {
             for number in 0..self.connections.len() {
                 let Some(connection) = self.connection(number) else { continue };
                 if connection.update_path_mtu(input.route_handle, input.max_udp_payload_size, now) {
@@ -654,9 +660,7 @@ impl Endpoint {
     /// Notices that a connection goes another way.
     fn follow(&mut self, number: usize, came: Path) {
         let Some(connection) = self.connections.get_mut(number).and_then(Option::as_mut) else { return };
-        if let Some((begun, left)) = connection.follow(came)
-            && self.role == Role::Server
-        {
+        if let Some((begun, left)) = connection.follow(came) {
             self.routes.enter(begun.route, begun.address);
             if let Some(left) = left {
                 self.routes.leave(left.route);
@@ -723,8 +727,13 @@ impl Endpoint {
                 Some(deadline.map_or(connection.patience, |deadline| deadline.min(connection.patience)));
         }
         // Rounded up: not a microsecond before it is due.
-        connection.deadline =
-            deadline.map(|at| u64::try_from((at - self.start).as_nanos().div_ceil(1000)).unwrap_or(u64::MAX));
+        connection.deadline = deadline.map(|at| {
+            let after = at.duration_since(self.start);
+            after
+                .as_secs()
+                .saturating_mul(1_000_000)
+                .saturating_add(after.subsec_nanos().div_ceil(1000).into())
+        });
         if let Some(deadline) = connection.deadline
             && connection.wakeup.is_none_or(|wakeup| deadline < wakeup)
         {
@@ -829,9 +838,15 @@ fn refuse(output: &mut Output, connection: ConnectionHandle, code: LocalErrorCod
 }
 
 /// An answer that belongs to no connection.
-fn respond(route: Option<RouteHandle>, transmit: &Transmit, answer: Vec<u8>, output: &mut Output) {
+fn respond(route: Option<RouteHandle>, transmit: &Transmit, mut answer: Vec<u8>, output: &mut Output) {
+    // A stateless reset is padded to any length below that of what it answers, which need not fit the way back. Only its end
+    // and its first byte mean something.
+    if answer.len() > SMALLEST_MTU {
+        answer.drain(1..answer.len() - (SMALLEST_MTU - 1));
+    }
     let sending = Sending { connection: 0, route, ecn: ecn(transmit.ecn), is_pmtu_probe: false };
-    output.send(sending, answer, transmit.size);
+    let length = answer.len();
+    output.send(sending, answer, length);
 }
 
 /// The engine's settings; nothing if there is a value that it cannot follow.

@@ -60,3 +60,8 @@ pub struct AbiVersionMismatch {
     /// What it runs with.
     pub runtime: u32,
 }
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

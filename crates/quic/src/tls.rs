@@ -190,9 +190,10 @@ struct Content {
 impl Mailbox {
     /// Sessions and tokens that have come.
     pub(crate) fn take(&self) -> Option<(Vec<Tls13ClientSessionValue>, Vec<Bytes>)> {
-        if !self.full.swap(false, Ordering::Relaxed) {
+        if !self.full.load(Ordering::Relaxed) {
             return None;
         }
+        self.full.store(false, Ordering::Relaxed);
         let mut content = self.content();
         Some((std::mem::take(&mut content.new_sessions), std::mem::take(&mut content.new_tokens)))
     }

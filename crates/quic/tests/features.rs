@@ -275,6 +275,24 @@ fn a_server_that_forgot_a_connection_resets_it() {
 }
 
 #[test]
+fn an_answer_to_nobody_is_no_larger_than_every_path_takes() {
+    let mut server =
+        Endpoint::new(&EndpointConfig { random_seed: Some([1; 32]), ..server_config() }).unwrap();
+    let mut largest = 0;
+    for n in 1..100_u64 {
+        let datagram = InboundDatagram::new(&[0x40; 60_000]);
+        // Not too often: it could be a loop.
+        let result = server.input_datagram(datagram, n * 1_000_000).unwrap();
+        let Some(Effect::SendDatagram { connection: 0, bytes, .. }) = result.effects().next() else {
+            panic!("no reset");
+        };
+        assert_eq!(bytes[0] & 0xc0, 0x40);
+        largest = largest.max(bytes.len());
+    }
+    assert_eq!(largest, 1200);
+}
+
+#[test]
 fn silence_ends_a_connection() {
     let transport = TransportConfig { max_idle_timeout: 2000, ..Default::default() };
     let client = EndpointConfig { transport, ..client_config() };
@@ -359,7 +377,9 @@ fn streams_wait_until_the_peer_allows_them() {
     // One that waits is abandoned; the peer hears of it in its turn.
     let reset = ResetStream { stream_id: 102, application_error_code: 4 };
     assert_eq!(network.command(CLIENT, client, ConnectionInput::ResetStream(reset)), None);
-    assert_eq!(refused(network.command(CLIENT, client, send(102))), LocalErrorCode::SendSideClosed);
+    for input in [ConnectionInput::ResetStream(reset), send(102)] {
+        assert_eq!(refused(network.command(CLIENT, client, input)), LocalErrorCode::SendSideClosed);
+    }
     assert!(network.sides[CLIENT].has_pending_stream_send());
     network.run_for(1_000_000);
     for id in streams {

@@ -541,15 +541,13 @@ unsafe extern "C" fn coquic_result_effect_at(
     index: usize,
     out_effect: *mut coquic_effect_t,
 ) -> coquic_status_t {
-    status(|| {
-        // SAFETY: the caller's promise: NULL or a result.
-        let result = unsafe { result.as_ref() }.ok_or(Status::InvalidArgument)?;
-        if out_effect.is_null() {
-            return Err(Status::InvalidArgument);
-        }
+    // SAFETY: the caller's promise: NULL or a result.
+    let effect = unsafe { result.as_ref() }.and_then(|result| result.effect(index).ok());
+    match effect {
         // SAFETY: the caller's promise: room for one.
-        unsafe { write_effect(&result.effect(index)?, out_effect) }
-    })
+        Some(effect) if !out_effect.is_null() => unsafe { write_effect(&effect, out_effect) },
+        _ => COQUIC_STATUS_INVALID_ARGUMENT,
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -681,7 +679,8 @@ fn view(bytes: &[u8]) -> coquic_bytes_view_t {
 ///
 /// # Safety
 /// There is room for one.
-unsafe fn write_effect(effect: &Effect<'_>, out: *mut coquic_effect_t) -> Given<()> {
+#[inline]
+unsafe fn write_effect(effect: &Effect<'_>, out: *mut coquic_effect_t) -> coquic_status_t {
     // SAFETY: as above.
     unsafe {
         match *effect {
@@ -786,8 +785,8 @@ unsafe fn write_effect(effect: &Effect<'_>, out: *mut coquic_effect_t) -> Given<
                     coquic_new_token_available_effect_t { connection, token: view(token) };
             }
             // The Rust library of the same version gives no other.
-            _ => return Err(Status::InternalError),
+            _ => return COQUIC_STATUS_INTERNAL_ERROR,
         }
     }
-    Ok(())
+    COQUIC_STATUS_OK
 }
