@@ -399,8 +399,7 @@ impl Connection {
                     output.push(handle, what);
                 }
                 Ok(None) => {
-                    let before = self.received.remove(&number).unwrap_or(0);
-                    let size = end.map_or(before, |end| end.max(before));
+                    let size = received(&mut self.received, number, end);
                     // Out of order, the last piece may have come before others.
                     if last != Some(size) || !output.finish_stream(handle, number) {
                         let what = What::Stream { id: number, offset: size, bytes: Bytes::new(), fin: true };
@@ -409,8 +408,7 @@ impl Connection {
                     break;
                 }
                 Err(ReadError::Reset(code)) => {
-                    let before = self.received.remove(&number).unwrap_or(0);
-                    let size = end.map_or(before, |end| end.max(before));
+                    let size = received(&mut self.received, number, end);
                     output.push(handle, What::Reset { id: number, code: code.into_inner(), size });
                     break;
                 }
@@ -529,6 +527,13 @@ impl Connection {
     fn is_ours(&self, id: quinn_proto::StreamId) -> bool {
         id.initiator() == self.engine.side()
     }
+}
+
+/// What came of a stream that is over, now and before.
+fn received(before: &mut FastMap<StreamId, u64>, stream: StreamId, end: Option<u64>) -> u64 {
+    // Most streams come in one piece.
+    let before = if before.is_empty() { None } else { before.remove(&stream) };
+    end.max(before).unwrap_or(0)
 }
 
 /// Of a number that has been looked at before.

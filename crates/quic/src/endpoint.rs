@@ -30,6 +30,8 @@ pub struct Endpoint {
     /// What the caller's time 0 is for the engine.
     start: Instant,
     now: TimeUs,
+    /// The same for the engine.
+    instant: Instant,
     clock: Arc<Clock>,
     ids: ConnectionIds,
     /// As a client.
@@ -118,12 +120,14 @@ impl Endpoint {
         }
         let accepts = server.as_ref().map(|[with_tokens, _]| Arc::clone(with_tokens));
         let engine = quinn_proto::Endpoint::new(Arc::new(endpoint), accepts, true, None);
+        let start = Instant::now();
         Ok(Self {
             engine,
             role: config.role,
             ordered: !config.enable_out_of_order_receive,
-            start: Instant::now(),
+            start,
             now: 0,
+            instant: start,
             clock,
             ids,
             client,
@@ -819,9 +823,12 @@ impl Endpoint {
     }
 
     fn advance(&mut self, now: TimeUs) -> Instant {
-        self.now = self.now.max(now);
-        self.clock.set(self.now);
-        self.start + Duration::from_micros(self.now)
+        if now > self.now {
+            self.now = now;
+            self.instant = self.start + Duration::from_micros(now);
+            self.clock.set(now);
+        }
+        self.instant
     }
 
     fn finish(&mut self, mut output: Box<Output>) -> QueryResult {
