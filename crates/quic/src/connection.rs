@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     queued: BTreeMap<StreamId, Queued>,
     queued_bytes: usize,
     /// Bytes that came on streams which go on.
-    received: FastMap<StreamId, u64>,
+    received: Received,
     pub(crate) progress: Progress,
     /// The handle is not valid any more; the engine answers late packets.
     pub(crate) ended: bool,
@@ -100,7 +100,7 @@ impl Connection {
             accepted: [0; 2],
             queued: BTreeMap::new(),
             queued_bytes: 0,
-            received: FastMap::default(),
+            received: Received::default(),
             progress: Progress::Handshake,
             ended: false,
             patience,
@@ -203,7 +203,7 @@ impl Connection {
         }
         let code = VarInt::from_u64(input.application_error_code).unwrap_or(VarInt::MAX);
         self.engine.recv_stream(id).stop(code).map_err(|_| LocalErrorCode::ReceiveSideClosed)?;
-        self.received.remove(&input.stream_id);
+        self.received.end(input.stream_id);
         Ok(())
     }
 
@@ -399,7 +399,7 @@ impl Connection {
                     output.push(handle, what);
                 }
                 Ok(None) => {
-                    let size = received(&mut self.received, number, end);
+                    let size = end.max(self.received.end(number)).unwrap_or(0);
                     // Out of order, the last piece may have come before others.
                     if last != Some(size) || !output.finish_stream(handle, number) {
                         let what = What::Stream { id: number, offset: size, bytes: Bytes::new(), fin: true };
@@ -408,7 +408,7 @@ impl Connection {
                     break;
                 }
                 Err(ReadError::Reset(code)) => {
-                    let size = received(&mut self.received, number, end);
+                    let size = end.max(self.received.end(number)).unwrap_or(0);
                     output.push(handle, What::Reset { id: number, code: code.into_inner(), size });
                     break;
                 }
@@ -421,8 +421,7 @@ impl Connection {
         // What there is to be sent is asked for anyway.
         let _ = chunks.finalize();
         if let (true, Some(end)) = (goes_on, end) {
-            let received = self.received.entry(number).or_default();
-            *received = end.max(*received);
+            self.received.note(number, end);
         }
     }
 
@@ -529,11 +528,38 @@ impl Connection {
     }
 }
 
-/// What came of a stream that is over, now and before.
-fn received(before: &mut FastMap<StreamId, u64>, stream: StreamId, end: Option<u64>) -> u64 {
-    // Most streams come in one piece.
-    let before = if before.is_empty() { None } else { before.remove(&stream) };
-    end.max(before).unwrap_or(0)
+/// How far streams have come. The one that came last is apart: in a long transfer it is always the same.
+#[derive(Debug, Default)]
+struct Received {
+    last: Option<(StreamId, u64)>,
+    others: FastMap<StreamId, u64>,
+}
+
+impl Received {
+    fn note(&mut self, stream: StreamId, end: u64) {
+        match &mut self.last {
+            Some((last, before)) if *last == stream => *before = end.max(*before),
+            _ => {
+                let before = self.others.remove(&stream).unwrap_or(0);
+                if let Some((last, end)) = self.last.replace((stream, end.max(before))) {
+                    self.others.insert(last, end);
+                }
+            }
+        }
+    }
+
+    /// The stream is over.
+    fn end(&mut self, stream: StreamId) -> Option<u64> {
+        match self.last {
+            Some((last, end)) if last == stream => {
+                self.last = None;
+                Some(end)
+            }
+            // Most streams come in one piece.
+            _ if self.others.is_empty() => None,
+            _ => self.others.remove(&stream),
+        }
+    }
 }
 
 /// Of a number that has been looked at before.
