@@ -33,6 +33,8 @@
 //! # Ok::<(), http3::Error>(())
 //! ```
 //!
+//! [`whole`] is the same for programs that want messages rather than pieces.
+//!
 //! Besides RFC 9114 there are QPACK with its dynamic table (RFC 9204, [`qpack`]), extended CONNECT (RFC 9220), datagrams and capsules
 //! (RFC 9297, [`capsule`]), pushes, and the PRIORITY_UPDATE frame of RFC 9218, which is handed on: the order of sending is the transport's.
 //!
@@ -65,6 +67,7 @@ pub mod qpack;
 mod seen;
 mod settings;
 pub mod varint;
+pub mod whole;
 
 pub use connection::{Action, Connection, Event, Role, Target};
 pub use error::{Code, ConnectionError, Error, Malformed};

@@ -307,6 +307,11 @@ impl Connection {
         self.streams.len()
     }
 
+    /// Whether a request or push is not over.
+    pub fn is_open(&self, stream: u64) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -1,0 +1,798 @@
+//! Whole messages, for programs that do not want pieces: a request goes in with its content, a response comes out with its own.
+//!
+//! What QUIC receives is handed to [`Client::connection`] or [`Server::connection`]; `update` then gives what QUIC is to do and what is complete.
+//! CONNECT is the exception, for what it opens has no end: its messages come with their head, and every later update that has content for
+//! it brings that in a message of the same stream.
+
+use std::collections::BTreeMap;
+
+use crate::connection::{Action, Connection, Event, Role, Target};
+use crate::error::{Code, ConnectionError, Error};
+use crate::message::{RequestHead, ResponseHead};
+use crate::qpack::Field;
+use crate::settings::Config;
+
+/// A request as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Its head.
+    pub head: RequestHead,
+    /// Its content.
+    pub body: Vec<u8>,
+    /// Fields behind the content.
+    pub trailers: Vec<Field>,
+}
+
+/// A response as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// Heads of interim responses before it.
+    pub interim: Vec<ResponseHead>,
+    /// Its head.
+    pub head: ResponseHead,
+    /// Its content.
+    pub body: Vec<u8>,
+    /// Fields behind the content.
+    pub trailers: Vec<Field>,
+}
+
+/// Something QUIC is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Close the connection.
+    Close(ConnectionError),
+    /// Send a datagram.
+    Datagram(Vec<u8>),
+    /// End our side of a stream by RESET_STREAM.
+    Reset {
+        /// Which.
+        stream: u64,
+        /// With which code.
+        code: Code,
+    },
+    /// Send bytes on a stream, all of them.
+    Send {
+        /// Which; the first bytes open it.
+        stream: u64,
+        /// The bytes.
+        data: Vec<u8>,
+        /// Whether the stream ends behind them.
+        fin: bool,
+    },
+    /// Ask by STOP_SENDING that the peer's side of a stream ends.
+    StopSending {
+        /// Which.
+        stream: u64,
+        /// With which code.
+        code: Code,
+    },
+}
+
+/// What a client's calls and input led to.
+#[derive(Debug, Default)]
+pub struct ClientUpdate {
+    /// What QUIC is to do.
+    pub inputs: Vec<Input>,
+    /// Responses that are complete.
+    pub responses: Vec<Answered>,
+    /// Requests that will get no response.
+    pub request_errors: Vec<Unanswered>,
+    /// Pushed responses that are complete, with the promise.
+    pub push_responses: Vec<Pushed>,
+    /// Pushes that came to nothing.
+    pub push_errors: Vec<PushFailed>,
+    /// Datagrams, with the stream of their request.
+    pub datagrams: Vec<(u64, Vec<u8>)>,
+}
+
+/// A request with its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Of the request.
+    pub stream: u64,
+    /// As it was submitted.
+    pub request: Request,
+    /// As it came.
+    pub response: Response,
+}
+
+/// A request that will get no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Of the request.
+    pub stream: u64,
+    /// As it was submitted.
+    pub request: Request,
+    /// Why.
+    pub code: Code,
+}
+
+/// A promise with its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// The request the promise came with.
+    pub request_stream: u64,
+    /// Which push.
+    pub push: u64,
+    /// What was promised to be answered.
+    pub request: RequestHead,
+    /// As it came.
+    pub response: Response,
+}
+
+/// A push that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushFailed {
+    /// Which push.
+    pub push: u64,
+    /// The promise, if it had come.
+    pub request: Option<RequestHead>,
+    /// Why.
+    pub code: Code,
+}
+
+/// A client of whole messages.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+    requests: BTreeMap<u64, Exchange>,
+    pushes: BTreeMap<u64, Push>,
+    /// Streams of pushes.
+    push_streams: BTreeMap<u64, u64>,
+    kept: Kept,
+}
+
+#[derive(Debug, Default)]
+struct Exchange {
+    request: Request,
+    response: Response,
+    /// It is an open tunnel, with something to report.
+    is_tunnel: bool,
+    has_news: bool,
+}
+
+#[derive(Debug, Default)]
+struct Push {
+    promise: Option<(u64, RequestHead)>,
+    response: Response,
+    has_ended: bool,
+}
+
+impl Client {
+    /// A client that keeps at most `max_kept` bytes of content that is not complete.
+    pub fn new(config: Config, max_kept: usize) -> Self {
+        Self {
+            connection: Connection::new(Role::Client, Config { max_unsent: usize::MAX, ..config }),
+            requests: BTreeMap::new(),
+            pushes: BTreeMap::new(),
+            push_streams: BTreeMap::new(),
+            kept: Kept { count: 0, max: max_kept },
+        }
+    }
+
+    /// What the client is made of: to hand in what QUIC receives, and for calls that are not about whole messages.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.connection.has_ended()
+    }
+
+    /// Whether requests wait for their responses.
+    pub fn is_waiting(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Sends a request. Returns its stream.
+    pub fn submit_request(&mut self, request: Request) -> Result<u64, Error> {
+        check_length(request.head.content_length, request.body.len())?;
+        let stream = self.connection.send_request(&request.head, false)?;
+        let is_tunnel = request.head.is_connect();
+        if let Err(error) =
+            send_rest(&mut self.connection, stream, &request.body, &request.trailers, is_tunnel)
+        {
+            self.connection.cancel(stream, Code::H3_REQUEST_CANCELLED);
+            return Err(error);
+        }
+        self.requests.insert(stream, Exchange { request, ..Exchange::default() });
+        Ok(stream)
+    }
+
+    /// Gives up a push, which is not reported then.
+    pub fn cancel_push(&mut self, push: u64) -> Result<(), Error> {
+        self.connection.cancel_push(push)?;
+        self.fail_push(push, Code::H3_REQUEST_CANCELLED, &mut ClientUpdate::default());
+        Ok(())
+    }
+
+    /// What there is to do and to know since the last update.
+    pub fn update(&mut self) -> ClientUpdate {
+        let mut update = ClientUpdate::default();
+        while let Some(event) = self.connection.poll_event() {
+            self.handle(event, &mut update);
+        }
+        for (stream, exchange) in &mut self.requests {
+            if std::mem::take(&mut exchange.has_news) {
+                let response = exchange.response.clone();
+                self.kept.release(exchange.response.body.len());
+                exchange.response.body.clear();
+                exchange.response.interim.clear();
+                update.responses.push(Answered {
+                    stream: *stream,
+                    request: exchange.request.clone(),
+                    response,
+                });
+            }
+        }
+        if self.connection.has_ended() {
+            // The transport's connection has ended, or ours was closed.
+            self.fail_all(Code::H3_INTERNAL_ERROR, &mut update);
+        }
+        // What the program itself has given up is no news to it.
+        self.requests.retain(|stream, exchange| {
+            let is_open = self.connection.is_open(*stream);
+            if !is_open {
+                self.kept.release(exchange.response.body.len());
+            }
+            is_open
+        });
+        update.inputs = inputs(&mut self.connection);
+        update
+    }
+
+    fn handle(&mut self, event: Event, update: &mut ClientUpdate) {
+        match event {
+            Event::Interim { stream, head } => self.response(stream, |response| response.interim.push(head)),
+            Event::Response { stream, head } => {
+                if let Some(exchange) = self.requests.get_mut(&stream)
+                    && exchange.request.head.is_connect()
+                    && (200..300).contains(&head.status)
+                {
+                    (exchange.is_tunnel, exchange.has_news) = (true, true);
+                }
+                self.response(stream, |response| response.head = head);
+            }
+            Event::Body { stream, data } => {
+                if self.kept.add(data.len()) {
+                    if let Some(exchange) = self.requests.get_mut(&stream) {
+                        exchange.has_news = exchange.is_tunnel;
+                    }
+                    self.response(stream, |response| response.body.extend_from_slice(&data));
+                } else {
+                    self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
+                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
+                }
+            }
+            Event::Trailers { stream, fields } => {
+                self.response(stream, |response| response.trailers = fields)
+            }
+            Event::End { stream } => self.end(stream, update),
+            Event::Failed { stream, code, .. } => self.fail(stream, code, update),
+            Event::Promise { stream, push, head } => {
+                let known = self.pushes.entry(push).or_default();
+                known.promise.get_or_insert((stream, head));
+                self.deliver_push(push, update);
+            }
+            Event::Push { push, stream } => {
+                self.push_streams.insert(stream, push);
+                self.pushes.entry(push).or_default();
+            }
+            Event::PushCancelled { push } => self.fail_push(push, Code::H3_REQUEST_CANCELLED, update),
+            Event::Datagram { stream, payload } => update.datagrams.push((stream, payload)),
+            Event::Closed(error) => self.fail_all(error.code, update),
+            _ => {}
+        }
+    }
+
+    fn response(&mut self, stream: u64, change: impl FnOnce(&mut Response)) {
+        let push = self.push_streams.get(&stream).and_then(|push| self.pushes.get_mut(push));
+        let push = push.map(|push| &mut push.response);
+        if let Some(response) = self.requests.get_mut(&stream).map(|exchange| &mut exchange.response).or(push)
+        {
+            change(response);
+        }
+    }
+
+    fn end(&mut self, stream: u64, update: &mut ClientUpdate) {
+        if let Some(Exchange { request, response, is_tunnel, has_news }) = self.requests.remove(&stream) {
+            self.kept.release(response.body.len());
+            if !is_tunnel || has_news {
+                update.responses.push(Answered { stream, request, response });
+            }
+        } else if let Some(push) = self.push_streams.remove(&stream)
+            && let Some(known) = self.pushes.get_mut(&push)
+        {
+            known.has_ended = true;
+            self.deliver_push(push, update);
+        }
+    }
+
+    fn deliver_push(&mut self, push: u64, update: &mut ClientUpdate) {
+        let is_complete = |known: &Push| known.has_ended && known.promise.is_some();
+        if !self.pushes.get(&push).is_some_and(is_complete) {
+            return;
+        }
+        if let Some(Push { promise: Some((request_stream, request)), response, .. }) =
+            self.pushes.remove(&push)
+        {
+            self.kept.release(response.body.len());
+            update.push_responses.push(Pushed { request_stream, push, request, response });
+        }
+    }
+
+    fn fail(&mut self, stream: u64, code: Code, update: &mut ClientUpdate) {
+        if let Some(Exchange { request, response, .. }) = self.requests.remove(&stream) {
+            self.kept.release(response.body.len());
+            update.request_errors.push(Unanswered { stream, request, code });
+        } else if let Some(push) = self.push_streams.remove(&stream) {
+            self.fail_push(push, code, update);
+        }
+    }
+
+    fn fail_push(&mut self, push: u64, code: Code, update: &mut ClientUpdate) {
+        self.push_streams.retain(|_, other| *other != push);
+        let Some(Push { promise, response, .. }) = self.pushes.remove(&push) else { return };
+        self.kept.release(response.body.len());
+        let request = promise.map(|(_, request)| request);
+        update.push_errors.push(PushFailed { push, request, code });
+    }
+
+    fn fail_all(&mut self, code: Code, update: &mut ClientUpdate) {
+        for stream in self.requests.keys().copied().collect::<Vec<_>>() {
+            self.fail(stream, code, update);
+        }
+        for push in self.pushes.keys().copied().collect::<Vec<_>>() {
+            self.fail_push(push, code, update);
+        }
+    }
+}
+
+/// What a server's calls and input led to.
+#[derive(Debug, Default)]
+pub struct ServerUpdate {
+    /// What QUIC is to do.
+    pub inputs: Vec<Input>,
+    /// Requests that are complete, with their streams.
+    pub requests: Vec<(u64, Request)>,
+    /// Requests whose responses nobody wants any more.
+    pub cancelled: Vec<Cancelled>,
+    /// The client's wishes how to send responses.
+    pub priorities: Vec<(Target, Vec<u8>)>,
+    /// Datagrams, with the stream of their request.
+    pub datagrams: Vec<(u64, Vec<u8>)>,
+}
+
+/// A request that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Of the request.
+    pub stream: u64,
+    /// Its head, if that had come.
+    pub head: Option<RequestHead>,
+    /// What had come of its content and was not handed out.
+    pub body: Vec<u8>,
+    /// What had come of its trailers and was not handed out.
+    pub trailers: Vec<Field>,
+    /// Why.
+    pub code: Code,
+}
+
+/// A server of whole messages.
+#[derive(Debug)]
+pub struct Server {
+    connection: Connection,
+    requests: BTreeMap<u64, Arriving>,
+    kept: Kept,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    request: Request,
+    has_news: bool,
+}
+
+impl Server {
+    /// A server that keeps at most `max_kept` bytes of content that is not complete.
+    pub fn new(config: Config, max_kept: usize) -> Self {
+        Self {
+            connection: Connection::new(Role::Server, Config { max_unsent: usize::MAX, ..config }),
+            requests: BTreeMap::new(),
+            kept: Kept { count: 0, max: max_kept },
+        }
+    }
+
+    /// What the server is made of: to hand in what QUIC receives, and for calls that are not about whole messages.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.connection.has_ended()
+    }
+
+    /// Answers a request.
+    pub fn submit_response(&mut self, stream: u64, response: &Response) -> Result<(), Error> {
+        let Some(arriving) = self.requests.get(&stream) else { return Err(Error::Unknown) };
+        let is_head = arriving.request.head.method == b"HEAD";
+        let is_tunnel = arriving.request.head.is_connect() && (200..300).contains(&response.head.status);
+        if !is_head {
+            check_length(response.head.content_length, response.body.len())?;
+        }
+        for head in &response.interim {
+            self.connection.send_response(stream, head, false)?;
+        }
+        self.connection.send_response(stream, &response.head, false)?;
+        let body = if is_head { &[][..] } else { &response.body };
+        let sent = send_rest(&mut self.connection, stream, body, &response.trailers, is_tunnel);
+        if sent.is_err() {
+            self.connection.cancel(stream, Code::H3_INTERNAL_ERROR);
+        }
+        sent
+    }
+
+    /// What there is to do and to know since the last update.
+    pub fn update(&mut self) -> ServerUpdate {
+        let mut update = ServerUpdate::default();
+        while let Some(event) = self.connection.poll_event() {
+            self.handle(event, &mut update);
+        }
+        let connection = &self.connection;
+        self.requests.retain(|stream, arriving| {
+            if std::mem::take(&mut arriving.has_news) {
+                self.kept.release(arriving.request.body.len());
+                let (body, trailers) = (
+                    std::mem::take(&mut arriving.request.body),
+                    std::mem::take(&mut arriving.request.trailers),
+                );
+                let head = arriving.request.head.clone();
+                update.requests.push((*stream, Request { head, body, trailers }));
+            }
+            let is_open = connection.is_open(*stream);
+            if !is_open {
+                self.kept.release(arriving.request.body.len());
+            }
+            is_open
+        });
+        update.inputs = inputs(&mut self.connection);
+        update
+    }
+
+    fn handle(&mut self, event: Event, update: &mut ServerUpdate) {
+        match event {
+            Event::Request { stream, head } => {
+                let has_news = head.is_connect();
+                let request = Request { head, ..Request::default() };
+                self.requests.insert(stream, Arriving { request, has_news });
+            }
+            Event::Body { stream, data } => {
+                if !self.kept.add(data.len()) {
+                    self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
+                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
+                } else if let Some(arriving) = self.requests.get_mut(&stream) {
+                    arriving.request.body.extend_from_slice(&data);
+                    arriving.has_news = arriving.request.head.is_connect();
+                }
+            }
+            Event::Trailers { stream, fields } => {
+                if let Some(arriving) = self.requests.get_mut(&stream) {
+                    arriving.request.trailers = fields;
+                }
+            }
+            Event::End { stream } => {
+                if let Some(arriving) = self.requests.get_mut(&stream) {
+                    arriving.has_news |= !arriving.request.head.is_connect();
+                }
+            }
+            Event::Failed { stream, code, .. } => self.fail(stream, code, update),
+            Event::Priority { target, value } => update.priorities.push((target, value)),
+            Event::Datagram { stream, payload } => update.datagrams.push((stream, payload)),
+            Event::Closed(error) => {
+                for stream in self.requests.keys().copied().collect::<Vec<_>>() {
+                    self.fail(stream, error.code, update);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, stream: u64, code: Code, update: &mut ServerUpdate) {
+        // Pushes fail, too, which only their client may want to know.
+        if stream & 3 != 0 {
+            return;
+        }
+        let request = self.requests.remove(&stream).map(|arriving| arriving.request);
+        let (head, body, trailers) = match request {
+            Some(Request { head, body, trailers }) => (Some(head), body, trailers),
+            None => (None, Vec::new(), Vec::new()),
+        };
+        self.kept.release(body.len());
+        update.cancelled.push(Cancelled { stream, head, body, trailers, code });
+    }
+}
+
+/// Content of messages that are not complete.
+#[derive(Debug)]
+struct Kept {
+    count: usize,
+    max: usize,
+}
+
+impl Kept {
+    fn add(&mut self, count: usize) -> bool {
+        let fits = count <= self.max - self.count;
+        if fits {
+            self.count += count;
+        }
+        fits
+    }
+
+    fn release(&mut self, count: usize) {
+        self.count -= count;
+    }
+}
+
+fn check_length(said: Option<u64>, length: usize) -> Result<(), Error> {
+    if said.is_none_or(|said| said == length as u64) { Ok(()) } else { Err(Error::ContentLength) }
+}
+
+/// Sends what comes behind a head.
+fn send_rest(
+    connection: &mut Connection,
+    stream: u64,
+    body: &[u8],
+    trailers: &[Field],
+    is_tunnel: bool,
+) -> Result<(), Error> {
+    if !body.is_empty() {
+        connection.send_body(stream, body, false)?;
+    }
+    if !trailers.is_empty() {
+        connection.send_trailers(stream, trailers, true)
+    } else if !is_tunnel {
+        connection.finish(stream, true)
+    } else {
+        Ok(())
+    }
+}
+
+fn inputs(connection: &mut Connection) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    while let Some(send) = connection.next_send() {
+        let (stream, data, fin) = (send.stream, send.data.to_vec(), send.fin);
+        connection.sent(stream, data.len());
+        inputs.push(Input::Send { stream, data, fin });
+    }
+    while let Some(action) = connection.poll_action() {
+        inputs.push(match action {
+            Action::Close(error) => Input::Close(error),
+            Action::Datagram(datagram) => Input::Datagram(datagram),
+            Action::Reset { stream, code } => Input::Reset { stream, code },
+            Action::StopSending { stream, code } => Input::StopSending { stream, code },
+        });
+    }
+    inputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    struct Pair {
+        client: Client,
+        server: Server,
+        /// What the ends were told to send when they told something else.
+        unsent: [Vec<Input>; 2],
+    }
+
+    fn pair(max_kept: usize) -> Pair {
+        let settings = Settings { enable_connect_protocol: true, h3_datagram: true, ..Settings::default() };
+        let config = Config { settings, ..Config::default() };
+        let (client, server) = (Client::new(config.clone(), max_kept), Server::new(config, max_kept));
+        Pair { client, server, unsent: Default::default() }
+    }
+
+    impl Pair {
+        fn up(&mut self) -> ServerUpdate {
+            self.unsent[0].append(&mut self.client.update().inputs);
+            hand_in(self.server.connection(), &std::mem::take(&mut self.unsent[0]));
+            let mut update = self.server.update();
+            self.unsent[1].append(&mut update.inputs);
+            update
+        }
+
+        fn down(&mut self) -> ClientUpdate {
+            self.unsent[1].append(&mut self.server.update().inputs);
+            hand_in(self.client.connection(), &std::mem::take(&mut self.unsent[1]));
+            let mut update = self.client.update();
+            self.unsent[0].append(&mut update.inputs);
+            update
+        }
+    }
+
+    fn hand_in(connection: &mut Connection, inputs: &[Input]) {
+        for input in inputs {
+            match input {
+                Input::Close(_) => connection.on_closed(),
+                Input::Datagram(datagram) => connection.on_datagram(datagram),
+                Input::Reset { stream, code } => connection.on_reset(*stream, code.0),
+                Input::Send { stream, data, fin } => connection.on_stream_data(*stream, data, *fin),
+                Input::StopSending { stream, code } => connection.on_stop_sending(*stream, code.0),
+            }
+        }
+    }
+
+    fn request(body: &[u8]) -> Request {
+        let head = RequestHead { method: b"POST".to_vec(), ..RequestHead::get("router", "/") };
+        Request { head, body: body.to_vec(), trailers: vec![Field::new("x-sum", "1")] }
+    }
+
+    fn response(body: &[u8]) -> Response {
+        Response {
+            interim: vec![ResponseHead::new(103)],
+            head: ResponseHead::new(200),
+            body: body.to_vec(),
+            trailers: vec![Field::new("x-sum", "2")],
+        }
+    }
+
+    #[test]
+    fn requests_and_responses_come_whole() {
+        let mut pair = pair(100);
+        assert_eq!(pair.client.submit_request(request(b"question")), Ok(0));
+        assert!(pair.client.is_waiting());
+        let update = pair.up();
+        assert_eq!(update.requests, [(0, request(b"question"))]);
+        pair.server.submit_response(0, &response(b"answer")).unwrap();
+        let update = pair.down();
+        let expected = Answered { stream: 0, request: request(b"question"), response: response(b"answer") };
+        assert_eq!(update.responses, [expected]);
+        assert!(!pair.client.is_waiting());
+        assert!(pair.server.requests.is_empty());
+        assert_eq!((pair.client.kept.count, pair.server.kept.count), (0, 0));
+    }
+
+    #[test]
+    fn content_beyond_the_bound_is_refused() {
+        let mut pair = pair(100);
+        pair.client.submit_request(request(&[b'x'; 101])).unwrap();
+        pair.client.submit_request(request(&[b'x'; 100])).unwrap();
+        let update = pair.up();
+        assert_eq!(update.cancelled.len(), 1);
+        assert_eq!(update.requests, [(4, request(&[b'x'; 100]))]);
+        let errors = pair.down().request_errors;
+        assert_eq!((errors[0].stream, errors[0].code), (0, Code::H3_EXCESSIVE_LOAD));
+        pair.server.submit_response(4, &response(&[b'x'; 101])).unwrap();
+        let update = pair.down();
+        assert_eq!(
+            (update.request_errors[0].stream, update.request_errors[0].code),
+            (4, Code::H3_EXCESSIVE_LOAD)
+        );
+        assert_eq!((pair.client.kept.count, pair.server.kept.count), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_leaves_nothing_behind() {
+        let mut pair = pair(100);
+        let mut wrong = request(b"four");
+        wrong.head.content_length = Some(3);
+        assert_eq!(pair.client.submit_request(wrong), Err(Error::ContentLength));
+        let mut wrong = request(b"four");
+        wrong.trailers = vec![Field::new("Upper", "")];
+        assert!(pair.client.submit_request(wrong).is_err());
+        pair.client.submit_request(request(b"")).unwrap();
+        let update = pair.up();
+        assert_eq!(update.requests.iter().map(|(stream, _)| *stream).collect::<Vec<_>>(), [4]);
+        assert_eq!(pair.server.submit_response(8, &response(b"")), Err(Error::Unknown));
+    }
+
+    #[test]
+    fn cancelled_requests_are_told_with_what_had_come() {
+        let mut pair = pair(100);
+        pair.client.submit_request(request(b"question")).unwrap();
+        assert_eq!(pair.up().requests.len(), 1);
+        pair.client.connection().cancel(0, Code::H3_REQUEST_CANCELLED);
+        let update = pair.up();
+        let head = Some(request(b"").head);
+        let code = Code::H3_REQUEST_CANCELLED;
+        assert_eq!(update.cancelled, [Cancelled { stream: 0, head, body: vec![], trailers: vec![], code }]);
+        assert_eq!(pair.server.submit_response(0, &response(b"")), Err(Error::Unknown));
+    }
+
+    #[test]
+    fn what_the_program_gives_up_is_forgotten() {
+        let mut pair = pair(100);
+        pair.client.connection().allow_pushes(5).unwrap();
+        for _ in 0..2 {
+            pair.client.submit_request(request(b"")).unwrap();
+        }
+        pair.up();
+        for stream in [0, 4] {
+            pair.server.connection().send_response(stream, &ResponseHead::new(200), false).unwrap();
+            pair.server.connection().send_body(stream, b"half", false).unwrap();
+        }
+        pair.server.connection().promise_push(0, &RequestHead::get("router", "/style")).unwrap();
+        pair.down();
+        assert_eq!(pair.client.kept.count, 8);
+        pair.client.connection().cancel(0, Code::H3_REQUEST_CANCELLED);
+        pair.client.cancel_push(0).unwrap();
+        let mut update = pair.client.update();
+        pair.unsent[0].append(&mut update.inputs);
+        assert!(update.request_errors.is_empty() && update.push_errors.is_empty());
+        assert_eq!((pair.client.kept.count, pair.client.requests.len(), pair.client.pushes.len()), (4, 1, 0));
+        pair.server.connection().cancel(4, Code::H3_INTERNAL_ERROR);
+        pair.up();
+        assert!(pair.server.requests.is_empty());
+    }
+
+    #[test]
+    fn tunnels_are_told_at_once_and_their_content_as_it_comes() {
+        let mut pair = pair(100);
+        let head = RequestHead {
+            method: b"CONNECT".to_vec(),
+            authority: b"router:443".to_vec(),
+            ..RequestHead::default()
+        };
+        let connect = Request { head, ..Request::default() };
+        pair.client.submit_request(connect.clone()).unwrap();
+        assert_eq!(pair.up().requests, [(0, connect.clone())]);
+        let accepted = Response { head: ResponseHead::new(200), ..Response::default() };
+        pair.server.submit_response(0, &accepted).unwrap();
+        assert_eq!(pair.down().responses[0].response, accepted);
+        pair.client.connection().send_body(0, b"up", false).unwrap();
+        assert_eq!(pair.up().requests, [(0, Request { body: b"up".to_vec(), ..connect })]);
+        pair.server.connection().send_body(0, b"down", true).unwrap();
+        assert_eq!(pair.down().responses[0].response.body, b"down");
+        pair.client.connection().send_datagram(0, b"lost").unwrap();
+        assert_eq!(pair.up().datagrams, [(0, b"lost".to_vec())]);
+        pair.client.connection().finish(0, true).unwrap();
+        assert!(pair.up().requests.is_empty());
+        assert!(pair.server.requests.is_empty() && pair.client.requests.is_empty());
+    }
+
+    #[test]
+    fn pushes_come_with_their_promise() {
+        let mut pair = pair(100);
+        pair.client.connection().allow_pushes(5).unwrap();
+        pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        let promised = RequestHead::get("router", "/style");
+        for push in 0..2 {
+            assert_eq!(pair.server.connection().promise_push(0, &promised), Ok(push));
+        }
+        let stream = pair.server.connection().open_push_stream(0).unwrap();
+        pair.server.connection().send_response(stream, &ResponseHead::new(200), false).unwrap();
+        pair.server.connection().send_body(stream, b"body {}", true).unwrap();
+        pair.server.connection().cancel_push(1).unwrap();
+        pair.unsent[1].append(&mut pair.server.update().inputs);
+        // The cancellation is urgent; here it comes behind the promise.
+        pair.unsent[1].sort_by_key(|input| matches!(input, Input::Send { stream: 3, .. }));
+        let update = pair.down();
+        let head = ResponseHead::new(200);
+        let response = Response { head, body: b"body {}".to_vec(), ..Response::default() };
+        let pushed = Pushed { request_stream: 0, push: 0, request: promised.clone(), response };
+        assert_eq!(update.push_responses, [pushed]);
+        let code = Code::H3_REQUEST_CANCELLED;
+        assert_eq!(update.push_errors, [PushFailed { push: 1, request: Some(promised), code }]);
+    }
+
+    #[test]
+    fn the_end_of_the_connection_is_the_end_of_its_requests() {
+        let mut pair = pair(100);
+        pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        pair.client.connection().on_stream_data(3, &[0, 0, 0], false);
+        let update = pair.client.update();
+        assert_eq!(update.request_errors[0].code, Code::H3_MISSING_SETTINGS);
+        assert!(matches!(update.inputs[..], [Input::Close(_)]));
+        assert!(pair.client.has_ended());
+        pair.client.connection().on_closed();
+        assert!(pair.client.update().request_errors.is_empty());
+        pair.server.connection().on_stream_data(2, &[4, 0], false);
+        assert_eq!(pair.server.update().cancelled[0].code, Code::H3_FRAME_UNEXPECTED);
+        assert!(pair.server.has_ended());
+    }
+}
