@@ -25,6 +25,9 @@ const STREAM_PUSH: u64 = 1;
 const STREAM_ENCODER: u64 = 2;
 const STREAM_DECODER: u64 = 3;
 
+/// Decoder's instructions that may wait to be sent.
+const MAX_UNSENT_INSTRUCTIONS: usize = 1 << 16;
+
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -511,6 +514,11 @@ impl Connection {
         if !self.has_ended {
             let instructions = self.decoder.take_instructions();
             self.outbox.push_urgent(self.decoder_stream(), &instructions);
+            // A peer that makes us say something has to listen, too.
+            if self.outbox.unsent(self.decoder_stream()) > MAX_UNSENT_INSTRUCTIONS {
+                let reason = "the decoder stream is not read";
+                self.fail(ConnectionError { code: Code::H3_EXCESSIVE_LOAD, reason });
+            }
         }
     }
 

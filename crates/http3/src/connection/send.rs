@@ -9,7 +9,7 @@ use crate::qpack::{Field, FieldRef, size_of};
 use crate::varint;
 
 /// While this much of our encoder stream is unsent, nothing is inserted.
-const MAX_UNSENT_INSTRUCTIONS: usize = 4096;
+const MAX_UNSENT_INSERTIONS: usize = 4096;
 
 /// The sending side of a message's stream.
 #[derive(Debug)]
@@ -338,7 +338,7 @@ impl Connection {
         if self.peer.max_field_section_size.is_some_and(|most| size > most) {
             return Err(Error::TooLarge);
         }
-        let may_insert = self.outbox.unsent(self.encoder_stream()) < MAX_UNSENT_INSTRUCTIONS;
+        let may_insert = self.outbox.unsent(self.encoder_stream()) < MAX_UNSENT_INSERTIONS;
         let section = self.encoder.encode(id, fields, may_insert);
         self.outbox.push_urgent(self.encoder_stream(), &self.encoder.take_instructions());
         self.outbox.push(id, |out| {

@@ -525,6 +525,21 @@ fn qpack_errors_end_the_connection() {
 }
 
 #[test]
+fn a_peer_that_does_not_listen_is_let_go() {
+    let mut bench = Bench::server();
+    let mut streams = 0;
+    while !bench.connection.has_ended() {
+        bench.connection.on_reset(streams * 4, 0);
+        streams += 1;
+        while bench.connection.poll_action().is_some_and(|action| !matches!(action, Action::Close(_))) {}
+    }
+    // Every cancellation has a few bytes.
+    assert!((1 << 14..1 << 16).contains(&streams), "{streams}");
+    let closed = bench.events().pop();
+    assert!(matches!(closed, Some(Event::Closed(ConnectionError { code: Code::H3_EXCESSIVE_LOAD, .. }))));
+}
+
+#[test]
 fn resets_and_stops() {
     // The client gives up while it sends: half a request is of no use.
     let mut bench = Bench::server();
