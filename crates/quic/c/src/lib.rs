@@ -3,5 +3,7 @@
 //! A result is the Rust library's own, handed out as a pointer; what its effects point to lives in it.
 
 mod functions;
-mod input;
+#[macro_use]
 mod types;
+mod http3;
+mod input;
