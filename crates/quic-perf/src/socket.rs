@@ -1,0 +1,258 @@
+//! A UDP socket on Tokio: many datagrams a system call, both ways.
+
+use coquic::{EcnCodepoint, RouteHandle};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+
+/// Asked for; the system may give less.
+const KERNEL_BUFFER: usize = 2 << 20;
+/// What one system call may join into one datagram.
+const LARGEST: usize = 65_535;
+/// So many buffers of that size: few on machines like routers.
+const BUFFERS: usize = if cfg!(target_pointer_width = "32") { 4 } else { BATCH_SIZE };
+/// Bytes that are collected before they are sent.
+const FULL: usize = 1 << 17;
+
+/// Where the peer is.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let found = (host, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
+    found.ok_or_else(|| format!("{host}: no address"))
+}
+
+/// A socket with room in the kernel.
+pub(crate) fn bind(local: SocketAddr) -> Result<UdpSocket, String> {
+    let bind = || {
+        let io = UdpSocket::bind(local)?;
+        let state = UdpSocketState::new((&io).into())?;
+        state.set_send_buffer_size((&io).into(), KERNEL_BUFFER)?;
+        state.set_recv_buffer_size((&io).into(), KERNEL_BUFFER)?;
+        Ok::<_, io::Error>(io)
+    };
+    bind().map_err(|error| format!("{local}: {error}"))
+}
+
+/// Any free port, of the same kind as the peer's address.
+pub(crate) fn any_for(peer: SocketAddr) -> SocketAddr {
+    if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() }
+}
+
+/// A bound socket that never blocks.
+pub(crate) struct Socket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+}
+
+/// What has come.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    buffers: Box<[Box<[u8]>]>,
+    metas: Box<[RecvMeta]>,
+    count: usize,
+}
+
+/// What is to be sent.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    batches: Vec<Batch>,
+}
+
+/// Datagrams that one system call sends: all but the last are of one size.
+#[derive(Debug)]
+struct Batch {
+    to: RouteHandle,
+    ecn: EcnCodepoint,
+    segment: usize,
+    end: usize,
+    count: usize,
+    /// Nothing can be appended.
+    closed: bool,
+}
+
+/// A datagram that came, or several that the kernel has joined.
+pub(crate) struct Received<'a> {
+    pub(crate) from: SocketAddr,
+    pub(crate) ecn: EcnCodepoint,
+    pub(crate) datagrams: std::slice::Chunks<'a, u8>,
+}
+
+impl Socket {
+    pub(crate) fn new(io: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new((&io).into())?;
+        // `state` has made it non-blocking.
+        Ok(Self { io: tokio::net::UdpSocket::from_std(io)?, state })
+    }
+
+    /// Takes what has come, in place of what came before.
+    pub(crate) fn poll_receive(&self, context: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+        inbox.count = 0;
+        let mut slices = inbox.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer));
+        let mut slices: [IoSliceMut<'_>; BUFFERS] =
+            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+        loop {
+            ready!(self.io.poll_recv_ready(context))?;
+            let mut count = 0;
+            let read = self.io.try_io(Interest::READABLE, || {
+                count = self.state.recv((&self.io).into(), &mut slices, &mut inbox.metas)?;
+                // Fewer than there is room for: it was all, and what comes later is told of. To say so here spares the
+                // system call that would find nothing.
+                if count < BUFFERS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match read {
+                _ if count > 0 => {
+                    inbox.count = count;
+                    return Poll::Ready(Ok(()));
+                }
+                // Anybody can send an ICMP message that shows up as an error; QUIC does not believe them.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock && !is_icmp(&error) => {
+                    return Poll::Ready(Err(error));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Datagrams that one system call can send.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Sends everything; what has no address any more, and what the system refuses, is lost.
+    pub(crate) async fn send(
+        &self,
+        outbox: &mut Outbox,
+        address: impl Fn(RouteHandle) -> Option<SocketAddr>,
+    ) -> io::Result<()> {
+        let mut start = 0;
+        for batch in outbox.batches.drain(..) {
+            let contents = &outbox.bytes[start..batch.end];
+            start = batch.end;
+            let Some(destination) = address(batch.to) else { continue };
+            let transmit = Transmit {
+                destination,
+                ecn: match batch.ecn {
+                    EcnCodepoint::Unavailable | EcnCodepoint::NotEct => None,
+                    EcnCodepoint::Ect0 => Some(quinn_udp::EcnCodepoint::Ect0),
+                    EcnCodepoint::Ect1 => Some(quinn_udp::EcnCodepoint::Ect1),
+                    EcnCodepoint::Ce => Some(quinn_udp::EcnCodepoint::Ce),
+                },
+                contents,
+                segment_size: (batch.count > 1).then_some(batch.segment),
+                src_ip: None,
+            };
+            let send =
+                || self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
+            while let Err(error) = send()
+                && error.kind() == io::ErrorKind::WouldBlock
+            {
+                poll_fn(|context| self.io.poll_send_ready(context)).await?;
+            }
+        }
+        outbox.bytes.clear();
+        Ok(())
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffers: (0..BUFFERS).map(|_| vec![0; LARGEST].into()).collect(),
+            metas: vec![RecvMeta::default(); BUFFERS].into(),
+            count: 0,
+        }
+    }
+
+    pub(crate) fn received(&self) -> impl Iterator<Item = Received<'_>> {
+        self.metas[..self.count].iter().zip(&self.buffers).map(|(meta, buffer)| Received {
+            from: meta.addr,
+            ecn: match meta.ecn {
+                None => EcnCodepoint::NotEct,
+                Some(quinn_udp::EcnCodepoint::Ect0) => EcnCodepoint::Ect0,
+                Some(quinn_udp::EcnCodepoint::Ect1) => EcnCodepoint::Ect1,
+                Some(quinn_udp::EcnCodepoint::Ce) => EcnCodepoint::Ce,
+            },
+            datagrams: buffer[..meta.len].chunks(meta.stride.max(1)),
+        })
+    }
+}
+
+impl Outbox {
+    /// Appends a datagram, to the batch before it if that is possible and `most` allows it.
+    pub(crate) fn push(
+        &mut self,
+        to: RouteHandle,
+        ecn: EcnCodepoint,
+        bytes: &[u8],
+        alone: bool,
+        most: usize,
+    ) {
+        self.bytes.extend_from_slice(bytes);
+        let end = self.bytes.len();
+        match self.batches.last_mut() {
+            Some(batch)
+                if !batch.closed
+                    && !alone
+                    && (batch.to, batch.ecn) == (to, ecn)
+                    && bytes.len() <= batch.segment
+                    && batch.count < most
+                    && (batch.count + 1) * batch.segment <= LARGEST =>
+            {
+                batch.end = end;
+                batch.count += 1;
+                batch.closed = bytes.len() < batch.segment;
+            }
+            _ => self.batches.push(Batch { to, ecn, segment: bytes.len(), end, count: 1, closed: alone }),
+        }
+    }
+
+    /// It is time to send.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= FULL
+    }
+}
+
+fn is_icmp(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_of_one_size_are_one_batch() {
+        let mut outbox = Outbox::default();
+        let mut push = |to, size, alone| outbox.push(to, EcnCodepoint::NotEct, &vec![0; size], alone, 4);
+        for size in [1200, 1200, 100] {
+            push(1, size, false);
+        }
+        // Behind a short one there is no more room; another way; larger; alone; too many.
+        push(1, 100, false);
+        push(2, 100, false);
+        push(2, 1300, false);
+        push(2, 1300, true);
+        for _ in 0..5 {
+            push(2, 1300, false);
+        }
+        let batches: Vec<_> =
+            outbox.batches.iter().map(|batch| (batch.to, batch.segment, batch.count)).collect();
+        let expected =
+            [(1, 1200, 3), (1, 100, 1), (2, 100, 1), (2, 1300, 1), (2, 1300, 1), (2, 1300, 4), (2, 1300, 1)];
+        assert_eq!(batches, expected);
+        assert_eq!(outbox.batches.last().unwrap().end, outbox.bytes.len());
+    }
+
+    #[test]
+    fn a_batch_fits_a_datagram_of_ip() {
+        let mut outbox = Outbox::default();
+        for _ in 0..64 {
+            outbox.push(1, EcnCodepoint::NotEct, &[0; 1472], false, 64);
+        }
+        assert_eq!(outbox.batches.iter().map(|batch| batch.count).collect::<Vec<_>>(), [44, 20]);
+    }
+}
