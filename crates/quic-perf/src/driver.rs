@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 /// Payload is handed over in pieces of that size...
 const PIECE: usize = 64 * 1024;
 /// ... and of each connection so much before it was sent.
-const AHEAD: u64 = 1 << 20;
+const AHEAD: u64 = 128 * 1024;
 /// Of a full datagram, this much may be something else than payload.
 const OVERHEAD: u64 = 64;
 /// Peers that are remembered.
