@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) continues: bool,
     /// It is counted among the handshakes that peers began.
     pub(crate) half_open: bool,
+    /// It got something in this call.
+    pub(crate) touched: bool,
     /// Some stream was given a priority.
     prioritised: bool,
 }
@@ -108,6 +110,7 @@ impl Connection {
             deadline: None,
             continues: false,
             half_open: false,
+            touched: false,
             prioritised: false,
         }
     }

@@ -102,6 +102,23 @@ pub enum Effect<'a> {
     Unknown(u8),
 }
 
+/// Datagrams for one peer: each is `segment_size` long, the last may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit<'a> {
+    /// Whose they are, or 0.
+    pub connection: ConnectionHandle,
+    /// Which way.
+    pub route_handle: Option<RouteHandle>,
+    /// The UDP payloads, one behind the other.
+    pub bytes: &'a [u8],
+    /// Where one ends and the next begins.
+    pub segment_size: usize,
+    /// How to mark them.
+    pub ecn: EcnCodepoint,
+    /// They must not be fragmented, and their loss is no harm.
+    pub is_pmtu_probe: bool,
+}
+
 /// What a call gave.
 #[derive(Debug)]
 pub struct QueryResult(Option<Box<Output>>);
@@ -120,6 +137,27 @@ impl QueryResult {
     /// All of them, in their order.
     pub fn effects(&self) -> Effects<'_> {
         Effects { result: self, next: 0 }
+    }
+
+    /// The datagrams to be sent as they lie in memory: those of one size together, as `UDP_SEGMENT` wants them.
+    pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
+        let output = self.output();
+        output.sends.chunk_by(|one, next| one.buffer == next.buffer).map(|sends| {
+            let Send { connection, route, ecn, is_pmtu_probe, len, .. } = sends[0];
+            Transmit {
+                connection,
+                route_handle: route,
+                bytes: &output.buffers[sends[0].buffer as usize],
+                segment_size: len as usize,
+                ecn,
+                is_pmtu_probe,
+            }
+        })
+    }
+
+    /// All effects but [`Effect::SendDatagram`], in their order.
+    pub fn events(&self) -> impl Iterator<Item = Effect<'_>> {
+        self.output().others.iter().map(Other::effect)
     }
 
     /// When [`Endpoint::timer_expired`](crate::Endpoint::timer_expired) is to be called.

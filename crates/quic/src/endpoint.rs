@@ -52,6 +52,8 @@ pub struct Endpoint {
     wakeups: BinaryHeap<Reverse<(TimeUs, ConnectionHandle, usize)>>,
     /// Connections with more to send than went into a result.
     continuing: VecDeque<usize>,
+    /// Connections that got something in this call.
+    touched: Vec<usize>,
     routes: Routes,
     /// Room for one datagram, used again if nothing was kept of the last.
     input: BytesMut,
@@ -145,6 +147,7 @@ impl Endpoint {
             closing: VecDeque::new(),
             wakeups: BinaryHeap::new(),
             continuing: VecDeque::new(),
+            touched: Vec::new(),
             routes: Routes::default(),
             input: BytesMut::with_capacity(ROOM),
             pool: Arc::new(Pool::default()),
@@ -158,8 +161,26 @@ impl Endpoint {
 
     /// Takes a datagram.
     pub fn input_datagram(&mut self, input: InboundDatagram<'_>, now: TimeUs) -> Result<QueryResult, Status> {
+        self.input_datagrams([input], now)
+    }
+
+    /// Takes datagrams that came together: their connections answer after the last, with fewer datagrams.
+    pub fn input_datagrams<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = InboundDatagram<'a>>,
+        now: TimeUs,
+    ) -> Result<QueryResult, Status> {
         let now = self.advance(now);
         let mut output = self.pool.take();
+        for input in inputs {
+            self.input(input, now, &mut output);
+        }
+        self.drive_touched(now, &mut output);
+        Ok(self.finish(output))
+    }
+
+    /// Takes a datagram; its connection is touched.
+    fn input(&mut self, input: InboundDatagram<'_>, now: Instant, output: &mut Output) {
         let path = match self.role {
             Role::Client => Path { address: SERVER, route: input.route_handle },
             Role::Server => Path {
@@ -185,16 +206,15 @@ impl Endpoint {
                     if self.role == Role::Server {
                         self.follow(number.0, path);
                     }
-                    self.drive(number.0, now, &mut output);
+                    self.touch(number.0);
                 }
             }
-            Some(DatagramEvent::Response(transmit)) => respond(path.route, &transmit, answer, &mut output),
+            Some(DatagramEvent::Response(transmit)) => respond(path.route, &transmit, answer, output),
             Some(DatagramEvent::NewConnection(incoming)) => {
                 let identified = !input.address_validation_identity.is_empty();
-                self.accept(incoming, path, identified, now, answer, &mut output);
+                self.accept(incoming, path, identified, now, answer, output);
             }
         }
-        Ok(self.finish(output))
     }
 
     /// Takes what a router said about the size of datagrams.
@@ -348,6 +368,33 @@ impl Endpoint {
                 self.connection_request_migration(connection, input, now)
             }
         }
+    }
+
+    /// Sends data on streams: their connections send after the last, with fewer datagrams. Of those that are refused, the
+    /// first is told.
+    pub fn send_streams<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (ConnectionHandle, SendStreamData<'a>)>,
+        now: TimeUs,
+    ) -> Result<QueryResult, Status> {
+        let now = self.advance(now);
+        let mut output = self.pool.take();
+        for (handle, input) in inputs {
+            let number = self.handles.get(&handle).copied();
+            let taken = match number.and_then(|number| Some((number, self.connection(number)?))) {
+                None => Err(LocalErrorCode::UnsupportedOperation),
+                Some((number, connection)) => {
+                    let taken = connection.send_stream(&input);
+                    self.touch(number);
+                    taken
+                }
+            };
+            if let (Err(code), None) = (taken, output.local_error) {
+                refuse(&mut output, handle, code, Some(input.stream_id));
+            }
+        }
+        self.drive_touched(now, &mut output);
+        Ok(self.finish(output))
     }
 
     /// Begins a connection and gives its handle, which is 0 if the result is a local error.
@@ -693,6 +740,26 @@ impl Endpoint {
             }
         }
         Ok(self.finish(output))
+    }
+
+    /// Has [`Endpoint::drive_touched`] drive a connection.
+    fn touch(&mut self, number: usize) {
+        if let Some(connection) = self.connection(number)
+            && !std::mem::replace(&mut connection.touched, true)
+        {
+            self.touched.push(number);
+        }
+    }
+
+    fn drive_touched(&mut self, now: Instant, output: &mut Output) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for number in touched.drain(..) {
+            if let Some(connection) = self.connection(number) {
+                connection.touched = false;
+            }
+            self.drive(number, now, output);
+        }
+        self.touched = touched;
     }
 
     /// Gets everything out of a connection.

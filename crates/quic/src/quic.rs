@@ -86,6 +86,24 @@ impl Endpoint {
         self.with(|core| core.input_datagram(datagram, now))
     }
 
+    /// Takes datagrams that came together; see [`crate::Endpoint::input_datagrams`].
+    pub fn receive_datagrams<'a>(
+        &mut self,
+        datagrams: impl IntoIterator<Item = InboundDatagram<'a>>,
+        now: TimeUs,
+    ) -> Result<QueryResult, Status> {
+        self.with(|core| core.input_datagrams(datagrams, now))
+    }
+
+    /// Sends data on streams of any connections; see [`crate::Endpoint::send_streams`].
+    pub fn send_streams<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (ConnectionHandle, SendStreamData<'a>)>,
+        now: TimeUs,
+    ) -> Result<QueryResult, Status> {
+        self.with(|core| core.send_streams(inputs, now))
+    }
+
     /// Takes what a router said about the size of datagrams.
     pub fn update_path_mtu(&mut self, update: &PathMtuUpdate, now: TimeUs) -> Result<QueryResult, Status> {
         self.with(|core| core.update_path_mtu(update, now))
