@@ -6,8 +6,8 @@ use crate::protocol::PAYLOAD;
 use crate::socket::{Inbox, Outbox, Socket};
 use coquic::quic::{ClientConfig, Endpoint};
 use coquic::{
-    Effect, InboundDatagram, Lifecycle, LocalError, LocalErrorCode, QueryResult, RouteHandle, StateChange,
-    Status,
+    Effect, InboundDatagram, Lifecycle, LocalError, LocalErrorCode, QueryResult, RouteHandle, SendStreamData,
+    StateChange, Status,
 };
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -22,7 +22,7 @@ const PIECE: usize = 64 * 1024;
 /// ... and of each connection so much before it was sent.
 const AHEAD: u64 = 128 * 1024;
 /// Of a full datagram, this much may be something else than payload.
-const OVERHEAD: u64 = 64;
+const OVERHEAD: usize = 64;
 /// Peers that are remembered.
 const ROUTES: usize = if cfg!(target_pointer_width = "32") { 4096 } else { 65_536 };
 /// The longest to wait for what was said last to be heard.
@@ -57,6 +57,8 @@ pub(crate) async fn run<P: Peer>(
         routes: Routes::default(),
         uploads: HashMap::new(),
         actions: Vec::new(),
+        sends: Vec::new(),
+        came: Vec::new(),
         goodbye: None,
     };
     driver.run(pin!(stop)).await
@@ -74,6 +76,10 @@ struct Driver<'a, P> {
     /// Connections with payload that the endpoint was not given yet.
     uploads: HashMap<u64, Upload>,
     actions: Vec<Action>,
+    /// To be handed over.
+    sends: Vec<Send>,
+    /// Which way each item of the inbox came.
+    came: Vec<RouteHandle>,
     /// When to end, once the peer is finished.
     goodbye: Option<Time>,
 }
@@ -170,20 +176,19 @@ impl<P: Peer> Driver<'_, P> {
 
     fn receive(&mut self, now: Time) -> Result<(), String> {
         let inbox = std::mem::take(&mut self.inbox);
-        for received in inbox.received() {
-            let route = self.routes.of(received.from);
-            let (identity, length) = identity(received.from);
-            for bytes in received.datagrams {
-                let datagram = InboundDatagram {
-                    bytes,
-                    route_handle: Some(route),
-                    address_validation_identity: &identity[..length],
-                    ecn: received.ecn,
-                };
-                let result = self.endpoint.receive_datagram(datagram, now).map_err(defect)?;
-                self.take(&result, now);
-            }
-        }
+        self.came.clear();
+        self.came.extend(inbox.received().map(|received| self.routes.of(received.from)));
+        let datagrams = inbox.received().zip(&self.came).flat_map(|(received, route)| {
+            let identity = self.routes.identity(*route);
+            received.datagrams.map(move |bytes| InboundDatagram {
+                bytes,
+                route_handle: Some(*route),
+                address_validation_identity: identity,
+                ecn: received.ecn,
+            })
+        });
+        let result = self.endpoint.receive_datagrams(datagrams, now).map_err(defect)?;
+        self.take(&result, now);
         self.inbox = inbox;
         self.tell(Event::Progress, now)
     }
@@ -201,24 +206,22 @@ impl<P: Peer> Driver<'_, P> {
             // Other refusals follow from what the peer did, of which there is an event.
             self.actions.push(Action::Close { connection, reason: "too much waits to be sent" });
         }
+        for transmit in result.transmits() {
+            if let Some(upload) = self.uploads.get_mut(&transmit.connection) {
+                let overhead = transmit.bytes.len().div_ceil(transmit.segment_size) * OVERHEAD;
+                upload.ahead =
+                    upload.ahead.saturating_sub(transmit.bytes.len().saturating_sub(overhead) as u64);
+            }
+            self.outbox.push(&self.socket, &transmit, |route| self.routes.address(route));
+        }
         // The data that came with the end of a handshake is in front of it, but the peer wants to hear of a connection first.
-        for effect in result.effects() {
+        for effect in result.events() {
             if let Effect::StateEvent { connection, change: StateChange::HandshakeReady } = effect {
                 self.peer.handle(Event::Ready { connection }, now, &mut self.actions);
             }
         }
-        for effect in result.effects() {
+        for effect in result.events() {
             let event = match effect {
-                Effect::SendDatagram { connection, route_handle, bytes, ecn, is_pmtu_probe } => {
-                    if let Some(upload) = self.uploads.get_mut(&connection) {
-                        upload.ahead =
-                            upload.ahead.saturating_sub((bytes.len() as u64).saturating_sub(OVERHEAD));
-                    }
-                    if let Some(route) = route_handle {
-                        self.outbox.push(route, ecn, bytes, is_pmtu_probe, self.socket.most_at_once());
-                    }
-                    continue;
-                }
                 Effect::ReceiveStreamData { connection, stream_id, bytes, fin, .. } => {
                     Event::Data { connection, stream: stream_id, bytes, fin }
                 }
@@ -245,19 +248,51 @@ impl<P: Peer> Driver<'_, P> {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
                 match action {
+                    Action::Send(send)
+                        if send.payload <= PIECE as u64 && !self.uploads.contains_key(&send.connection) =>
+                    {
+                        self.sends.push(send);
+                    }
+                    // In order, behind what waits already.
+                    Action::Send(send) => {
+                        self.uploads.entry(send.connection).or_default().sends.push_back(send);
+                    }
                     Action::Connect { connection } => self.connect(connection, now)?,
-                    Action::Send(send) => self.send(send, now)?,
                     Action::Close { connection, reason } => {
+                        self.send_all(now)?;
                         self.uploads.remove(&connection);
                         let result = self.endpoint.connection(connection).close(0, reason.as_bytes(), now);
                         self.take(&result.map_err(defect)?, now);
                     }
                 }
             }
+            self.send_all(now)?;
             if self.actions.is_empty() {
                 self.actions = actions;
             }
         }
+        Ok(())
+    }
+
+    /// Hands over what is in `sends`.
+    fn send_all(&mut self, now: Time) -> Result<(), String> {
+        if self.sends.is_empty() {
+            return Ok(());
+        }
+        let inputs = self.sends.iter_mut().map(|send| {
+            let payload = &PIECES[..send.payload as usize];
+            let bytes = if send.head.is_empty() {
+                payload
+            } else {
+                send.head.extend_from_slice(payload);
+                &send.head
+            };
+            let data = SendStreamData { stream_id: send.stream, bytes, fin: send.fin, priority: 0 };
+            (send.connection, data)
+        });
+        let result = self.endpoint.send_streams(inputs, now).map_err(defect)?;
+        self.sends.clear();
+        self.take(&result, now);
         Ok(())
     }
 
@@ -274,41 +309,6 @@ impl<P: Peer> Driver<'_, P> {
             return Err("client core did not open a connection".into());
         }
         self.take(&connected.result, now);
-        Ok(())
-    }
-
-    fn send(&mut self, send: Send, now: Time) -> Result<(), String> {
-        let Send { connection, stream, ref head, payload, fin } = send;
-        let upload = self.uploads.get_mut(&connection);
-        if upload.is_none() && payload <= PIECE as u64 {
-            return self.hand_over(connection, stream, head, payload as usize, fin, now);
-        }
-        // In order, behind what waits already.
-        self.uploads.entry(connection).or_default().sends.push_back(send);
-        Ok(())
-    }
-
-    fn hand_over(
-        &mut self,
-        connection: u64,
-        stream: u64,
-        head: &[u8],
-        payload: usize,
-        fin: bool,
-        now: Time,
-    ) -> Result<(), String> {
-        let payload = &PIECES[..payload];
-        let both;
-        let bytes = match (head, payload) {
-            (head, []) => head,
-            ([], payload) => payload,
-            (head, payload) => {
-                both = [head, payload].concat();
-                &both
-            }
-        };
-        let result = self.endpoint.connection(connection).send_stream(stream, bytes, fin, now);
-        self.take(&result.map_err(defect)?, now);
         Ok(())
     }
 
@@ -339,7 +339,8 @@ impl<P: Peer> Driver<'_, P> {
                 if last {
                     upload.sends.pop_front();
                 }
-                self.hand_over(connection, stream, &head, payload as usize, fin, now)?;
+                self.sends.push(Send { connection, stream, head, payload, fin });
+                self.send_all(now)?;
             }
         }
         self.act(now)
@@ -355,10 +356,17 @@ impl<P: Peer> Driver<'_, P> {
 /// Peers' addresses by number. The oldest is forgotten when there are too many: it gets another number when it is heard again.
 #[derive(Debug, Default)]
 struct Routes {
-    addresses: VecDeque<SocketAddr>,
+    peers: VecDeque<Route>,
     numbers: HashMap<SocketAddr, RouteHandle>,
     forgotten: u64,
     last: Option<(SocketAddr, RouteHandle)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    address: SocketAddr,
+    identity: [u8; 19],
+    identity_length: usize,
 }
 
 impl Routes {
@@ -377,19 +385,28 @@ impl Routes {
     }
 
     fn address(&self, route: RouteHandle) -> Option<SocketAddr> {
-        let place = route.checked_sub(self.forgotten + 1)?;
-        self.addresses.get(usize::try_from(place).ok()?).copied()
+        self.get(route).map(|route| route.address)
+    }
+
+    /// What stands for the address.
+    fn identity(&self, route: RouteHandle) -> &[u8] {
+        self.get(route).map_or(&[], |route| &route.identity[..route.identity_length])
+    }
+
+    fn get(&self, route: RouteHandle) -> Option<&Route> {
+        self.peers.get(usize::try_from(route.checked_sub(self.forgotten + 1)?).ok()?)
     }
 
     fn add(&mut self, address: SocketAddr) -> RouteHandle {
-        if self.addresses.len() == ROUTES
-            && let Some(oldest) = self.addresses.pop_front()
+        if self.peers.len() == ROUTES
+            && let Some(oldest) = self.peers.pop_front()
         {
-            self.numbers.remove(&oldest);
+            self.numbers.remove(&oldest.address);
             self.forgotten += 1;
         }
-        self.addresses.push_back(address);
-        let route = self.forgotten + self.addresses.len() as u64;
+        let (identity, identity_length) = identity(address);
+        self.peers.push_back(Route { address, identity, identity_length });
+        let route = self.forgotten + self.peers.len() as u64;
         self.numbers.insert(address, route);
         route
     }

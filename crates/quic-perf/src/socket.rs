@@ -14,6 +14,8 @@ const KERNEL_BUFFER: usize = 2 << 20;
 const LARGEST: usize = 65_535;
 /// So many buffers of that size: few on machines like routers.
 const BUFFERS: usize = if cfg!(target_pointer_width = "32") { 4 } else { BATCH_SIZE };
+/// Of that size, datagrams are sent at once.
+const LARGE: usize = 8192;
 /// Bytes that are collected before they are sent.
 const FULL: usize = 1 << 17;
 
@@ -116,9 +118,21 @@ impl Socket {
         }
     }
 
-    /// Datagrams that one system call can send.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.state.max_gso_segments()
+    fn try_send(
+        &self,
+        destination: SocketAddr,
+        ecn: EcnCodepoint,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
+        let ecn = match ecn {
+            EcnCodepoint::Unavailable | EcnCodepoint::NotEct => None,
+            EcnCodepoint::Ect0 => Some(quinn_udp::EcnCodepoint::Ect0),
+            EcnCodepoint::Ect1 => Some(quinn_udp::EcnCodepoint::Ect1),
+            EcnCodepoint::Ce => Some(quinn_udp::EcnCodepoint::Ce),
+        };
+        let transmit = Transmit { destination, ecn, contents, segment_size, src_ip: None };
+        self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
     }
 
     /// Sends everything; what has no address any more, and what the system refuses, is lost.
@@ -132,21 +146,8 @@ impl Socket {
             let contents = &outbox.bytes[start..batch.end];
             start = batch.end;
             let Some(destination) = address(batch.to) else { continue };
-            let transmit = Transmit {
-                destination,
-                ecn: match batch.ecn {
-                    EcnCodepoint::Unavailable | EcnCodepoint::NotEct => None,
-                    EcnCodepoint::Ect0 => Some(quinn_udp::EcnCodepoint::Ect0),
-                    EcnCodepoint::Ect1 => Some(quinn_udp::EcnCodepoint::Ect1),
-                    EcnCodepoint::Ce => Some(quinn_udp::EcnCodepoint::Ce),
-                },
-                contents,
-                segment_size: (batch.count > 1).then_some(batch.segment),
-                src_ip: None,
-            };
-            let send =
-                || self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit));
-            while let Err(error) = send()
+            let segment = (batch.count > 1).then_some(batch.segment);
+            while let Err(error) = self.try_send(destination, batch.ecn, contents, segment)
                 && error.kind() == io::ErrorKind::WouldBlock
             {
                 poll_fn(|context| self.io.poll_send_ready(context)).await?;
@@ -181,31 +182,59 @@ impl Inbox {
 }
 
 impl Outbox {
-    /// Appends a datagram, to the batch before it if that is possible and `most` allows it.
+    /// Sends datagrams, or keeps them until [`Socket::send`]: small ones wait for others that go with them.
     pub(crate) fn push(
+        &mut self,
+        socket: &Socket,
+        datagrams: &coquic::Transmit<'_>,
+        address: impl Fn(RouteHandle) -> Option<SocketAddr>,
+    ) {
+        let coquic::Transmit { route_handle, bytes, segment_size, ecn, is_pmtu_probe, .. } = *datagrams;
+        let Some(to) = route_handle else { return };
+        let most = socket.state.max_gso_segments();
+        let count = bytes.len().div_ceil(segment_size);
+        if self.batches.is_empty() && bytes.len() >= LARGE && (2..=most).contains(&count) {
+            let sent = match address(to) {
+                Some(destination) => socket.try_send(destination, ecn, bytes, Some(segment_size)),
+                None => return,
+            };
+            if !matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return;
+            }
+        }
+        self.keep(to, ecn, bytes, segment_size, is_pmtu_probe, most);
+    }
+
+    /// Appends datagrams, to the batch before them if that is possible and `most` allows it.
+    fn keep(
         &mut self,
         to: RouteHandle,
         ecn: EcnCodepoint,
         bytes: &[u8],
+        segment: usize,
         alone: bool,
         most: usize,
     ) {
-        self.bytes.extend_from_slice(bytes);
-        let end = self.bytes.len();
-        match self.batches.last_mut() {
-            Some(batch)
-                if !batch.closed
-                    && !alone
-                    && (batch.to, batch.ecn) == (to, ecn)
-                    && bytes.len() <= batch.segment
-                    && batch.count < most
-                    && (batch.count + 1) * batch.segment <= LARGEST =>
-            {
-                batch.end = end;
-                batch.count += 1;
-                batch.closed = bytes.len() < batch.segment;
+        for bytes in bytes.chunks(segment) {
+            self.bytes.extend_from_slice(bytes);
+            let end = self.bytes.len();
+            match self.batches.last_mut() {
+                Some(batch)
+                    if !batch.closed
+                        && !alone
+                        && (batch.to, batch.ecn) == (to, ecn)
+                        && bytes.len() <= batch.segment
+                        && batch.count < most
+                        && (batch.count + 1) * batch.segment <= LARGEST =>
+                {
+                    batch.end = end;
+                    batch.count += 1;
+                    batch.closed = bytes.len() < batch.segment;
+                }
+                _ => {
+                    self.batches.push(Batch { to, ecn, segment: bytes.len(), end, count: 1, closed: alone });
+                }
             }
-            _ => self.batches.push(Batch { to, ecn, segment: bytes.len(), end, count: 1, closed: alone }),
         }
     }
 
@@ -227,7 +256,8 @@ mod tests {
     #[test]
     fn datagrams_of_one_size_are_one_batch() {
         let mut outbox = Outbox::default();
-        let mut push = |to, size, alone| outbox.push(to, EcnCodepoint::NotEct, &vec![0; size], alone, 4);
+        let mut push =
+            |to, size, alone| outbox.keep(to, EcnCodepoint::NotEct, &vec![0; size], size, alone, 4);
         for size in [1200, 1200, 100] {
             push(1, size, false);
         }
@@ -251,7 +281,7 @@ mod tests {
     fn a_batch_fits_a_datagram_of_ip() {
         let mut outbox = Outbox::default();
         for _ in 0..64 {
-            outbox.push(1, EcnCodepoint::NotEct, &[0; 1472], false, 64);
+            outbox.keep(1, EcnCodepoint::NotEct, &[0; 1472], 1472, false, 64);
         }
         assert_eq!(outbox.batches.iter().map(|batch| batch.count).collect::<Vec<_>>(), [44, 20]);
     }
