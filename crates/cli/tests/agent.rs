@@ -447,7 +447,7 @@ fn ten_thousand_requests_leak_nothing() {
     round(1000);
     // Who asks is there, too, and gone a little later than its answer.
     let left = (0..3000).find(|_| {
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
         alice.costs().1 <= before.1
     });
     assert!(left.is_some(), "files are left open: {} of {}", alice.costs().1, before.1);
