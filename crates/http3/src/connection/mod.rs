@@ -398,8 +398,7 @@ impl Connection {
         if self.has_ended {
             return;
         }
-        let first = if self.role == Role::Client { 2 } else { 3 };
-        let result = if id & 3 == first && id < first + 12 {
+        let result = if self.is_own_critical(id) {
             Err(ConnectionError {
                 code: Code::H3_CLOSED_CRITICAL_STREAM,
                 reason: "a critical stream was stopped",
@@ -480,6 +479,10 @@ impl Connection {
 
     fn decoder_stream(&self) -> u64 {
         self.control_stream() + 8
+    }
+
+    fn is_own_critical(&self, id: u64) -> bool {
+        [self.control_stream(), self.encoder_stream(), self.decoder_stream()].contains(&id)
     }
 
     fn send_control(&mut self, ty: u64, payload: &[u8]) {
@@ -564,6 +567,14 @@ impl Connection {
 
     fn abandon_sending(&mut self, id: u64, stream: &Stream, code: Code) {
         if !stream.send.is_done() || self.outbox.contains(id) {
+            self.outbox.discard(id);
+            self.actions.push_back(Action::Reset { stream: id, code });
+        }
+    }
+
+    /// Ends a stream whose message is over, if not all of it was sent.
+    fn abandon_unsent(&mut self, id: u64, code: Code) {
+        if self.outbox.contains(id) {
             self.outbox.discard(id);
             self.actions.push_back(Action::Reset { stream: id, code });
         }

@@ -140,7 +140,7 @@ impl Connection {
     }
 
     pub(super) fn on_message_stopped(&mut self, id: u64, code: Code) {
-        let Some(mut stream) = self.streams.remove(&id) else { return };
+        let Some(mut stream) = self.streams.remove(&id) else { return self.abandon_unsent(id, code) };
         if self.role == Role::Server {
             self.abandon(id, &stream, Code::H3_REQUEST_CANCELLED);
             self.events.push_back(Event::Failed { stream: id, code, by_peer: true });
@@ -359,10 +359,12 @@ impl Connection {
 
     /// Gives up a request with its response, or a push.
     pub fn cancel(&mut self, id: u64, code: Code) {
-        if let Some(stream) = self.streams.remove(&id) {
-            self.abandon(id, &stream, code);
-            self.settle(Ok(()));
+        match self.streams.remove(&id) {
+            Some(stream) => self.abandon(id, &stream, code),
+            None if self.is_own_critical(id) => {}
+            None => self.abandon_unsent(id, code),
         }
+        self.settle(Ok(()));
     }
 }
 

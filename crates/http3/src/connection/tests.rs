@@ -584,6 +584,33 @@ fn resets_and_stops() {
 }
 
 #[test]
+fn what_is_complete_but_not_sent_can_be_given_up() {
+    type GiveUp = fn(&mut Connection, Code);
+    let by_peer: GiveUp = |connection, code| connection.on_stop_sending(0, code.0);
+    let here: GiveUp = |connection, code| connection.cancel(0, code);
+    for give_up in [by_peer, here] {
+        let mut bench = Bench::server();
+        let head = bench.headers(GET);
+        bench.data(0, &[&head], true);
+        bench.events();
+        bench.connection.send_response(0, &ResponseHead::new(200), false).unwrap();
+        bench.connection.send_body(0, b"unsent", true).unwrap();
+        assert_eq!(bench.connection.open_streams(), 0);
+        give_up(&mut bench.connection, Code::H3_REQUEST_CANCELLED);
+        assert_eq!(bench.actions(), [Action::Reset { stream: 0, code: Code::H3_REQUEST_CANCELLED }]);
+        assert!(bench.sends().iter().all(|(stream, ..)| *stream != 0));
+        // Once is enough.
+        give_up(&mut bench.connection, Code::H3_REQUEST_CANCELLED);
+        assert_eq!(bench.actions(), []);
+    }
+    // The streams without which there is no connection are not the program's.
+    let mut bench = Bench::server();
+    bench.connection.shutdown().unwrap();
+    bench.connection.cancel(3, Code::H3_REQUEST_CANCELLED);
+    assert_eq!((bench.actions(), bench.sends().len()), (vec![], 1));
+}
+
+#[test]
 fn tunnels() {
     let connect =
         RequestHead { method: b"CONNECT".to_vec(), authority: b"router:443".to_vec(), ..Default::default() };
