@@ -244,7 +244,11 @@ impl Client {
 
     fn handle(&mut self, event: Event, update: &mut ClientUpdate) {
         match event {
-            Event::Interim { stream, head } => self.response(stream, |response| response.interim.push(head)),
+            Event::Interim { stream, head } => {
+                if let Some(response) = self.response(stream) {
+                    response.interim.push(head);
+                }
+            }
             Event::Response { stream, head } => {
                 if let Some(exchange) = self.requests.get_mut(&stream)
                     && exchange.request.head.is_connect()
@@ -252,21 +256,30 @@ impl Client {
                 {
                     (exchange.is_tunnel, exchange.has_news) = (true, true);
                 }
-                self.response(stream, |response| response.head = head);
+                if let Some(response) = self.response(stream) {
+                    response.head = head;
+                }
             }
             Event::Body { stream, data } => {
-                if self.kept.add(data.len()) {
-                    if let Some(exchange) = self.requests.get_mut(&stream) {
-                        exchange.has_news = exchange.is_tunnel;
-                    }
-                    self.response(stream, |response| response.body.extend_from_slice(&data));
-                } else {
+                // Behind content that was too much there may be more events of its stream.
+                if self.response(stream).is_none() {
+                    return;
+                }
+                if !self.kept.add(data.len()) {
                     self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
-                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
+                    return self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
+                }
+                if let Some(exchange) = self.requests.get_mut(&stream) {
+                    exchange.has_news = exchange.is_tunnel;
+                }
+                if let Some(response) = self.response(stream) {
+                    response.body.extend_from_slice(&data);
                 }
             }
             Event::Trailers { stream, fields } => {
-                self.response(stream, |response| response.trailers = fields)
+                if let Some(response) = self.response(stream) {
+                    response.trailers = fields;
+                }
             }
             Event::End { stream } => self.end(stream, update),
             Event::Failed { stream, code, .. } => self.fail(stream, code, update),
@@ -286,13 +299,10 @@ impl Client {
         }
     }
 
-    fn response(&mut self, stream: u64, change: impl FnOnce(&mut Response)) {
+    fn response(&mut self, stream: u64) -> Option<&mut Response> {
         let push = self.push_streams.get(&stream).and_then(|push| self.pushes.get_mut(push));
         let push = push.map(|push| &mut push.response);
-        if let Some(response) = self.requests.get_mut(&stream).map(|exchange| &mut exchange.response).or(push)
-        {
-            change(response);
-        }
+        self.requests.get_mut(&stream).map(|exchange| &mut exchange.response).or(push)
     }
 
     fn end(&mut self, stream: u64, update: &mut ClientUpdate) {
@@ -468,12 +478,14 @@ impl Server {
                 self.requests.insert(stream, Arriving { request, has_news });
             }
             Event::Body { stream, data } => {
-                if !self.kept.add(data.len()) {
-                    self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
-                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
-                } else if let Some(arriving) = self.requests.get_mut(&stream) {
+                // Behind content that was too much there may be more events of its stream.
+                let Some(arriving) = self.requests.get_mut(&stream) else { return };
+                if self.kept.add(data.len()) {
                     arriving.request.body.extend_from_slice(&data);
                     arriving.has_news = arriving.request.head.is_connect();
+                } else {
+                    self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
+                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
                 }
             }
             Event::Trailers { stream, fields } => {
@@ -672,6 +684,29 @@ mod tests {
             (4, Code::H3_EXCESSIVE_LOAD)
         );
         assert_eq!((pair.client.kept.count, pair.server.kept.count), (0, 0));
+    }
+
+    #[test]
+    fn what_comes_behind_content_beyond_the_bound_is_not_counted() {
+        let mut pair = pair(100);
+        let parts = [60, 60, 30];
+        let stream = pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        pair.server.connection().send_response(stream, &ResponseHead::new(200), false).unwrap();
+        for part in parts {
+            pair.server.connection().send_body(stream, &vec![b'x'; part], false).unwrap();
+        }
+        assert_eq!(pair.down().request_errors[0].code, Code::H3_EXCESSIVE_LOAD);
+        assert_eq!(pair.client.kept.count, 0);
+
+        let head = RequestHead { method: b"POST".to_vec(), ..RequestHead::get("router", "/") };
+        let stream = pair.client.connection().send_request(&head, false).unwrap();
+        for part in parts {
+            pair.client.connection().send_body(stream, &vec![b'x'; part], false).unwrap();
+        }
+        let cancelled = pair.up().cancelled;
+        assert_eq!(cancelled.last().unwrap().code, Code::H3_EXCESSIVE_LOAD);
+        assert_eq!(pair.server.kept.count, 0);
     }
 
     #[test]
