@@ -137,7 +137,7 @@ impl Decoder {
             0x80.. => {
                 let index = read_int(input, 6)?;
                 let name = if first & 0x40 != 0 {
-                    static_table::TABLE.get(index as usize).ok_or(Unreadable::Invalid)?.0.to_vec()
+                    static_table::get(index).ok_or(Unreadable::Invalid)?.0.to_vec()
                 } else {
                     self.table.relative(index).ok_or(Unreadable::Invalid)?.name.clone()
                 };
@@ -200,8 +200,8 @@ impl Decoder {
             0x80.. => {
                 let index = read_int(input, 6)?;
                 if first & 0x40 != 0 {
-                    let (name, value) = static_table::TABLE.get(index as usize).ok_or(Unreadable::Invalid)?;
-                    Ok(Field::new(*name, *value))
+                    let (name, value) = static_table::get(index).ok_or(Unreadable::Invalid)?;
+                    Ok(Field::new(name, value))
                 } else {
                     self.entry(prefix, prefix.relative(index)).cloned()
                 }
@@ -210,7 +210,7 @@ impl Decoder {
             0x40.. => {
                 let index = read_int(input, 4)?;
                 let name = if first & 0x10 != 0 {
-                    static_table::TABLE.get(index as usize).ok_or(Unreadable::Invalid)?.0.to_vec()
+                    static_table::get(index).ok_or(Unreadable::Invalid)?.0.to_vec()
                 } else {
                     self.entry(prefix, prefix.relative(index))?.name.clone()
                 };

@@ -1,7 +1,7 @@
 //! The static table (RFC 9204, appendix A).
 
 /// Names and values by index.
-pub(crate) const TABLE: [(&[u8], &[u8]); 99] = [
+const TABLE: [(&[u8], &[u8]); 99] = [
     (b":authority", b""),
     (b":path", b"/"),
     (b"age", b"0"),
@@ -102,6 +102,11 @@ pub(crate) const TABLE: [(&[u8], &[u8]); 99] = [
     (b"x-frame-options", b"deny"),
     (b"x-frame-options", b"sameorigin"),
 ];
+
+/// What has an index that came from a peer, which has more bits than ours may have.
+pub(crate) fn get(index: u64) -> Option<(&'static [u8], &'static [u8])> {
+    TABLE.get(usize::try_from(index).ok()?).copied()
+}
 
 /// Where a field is in the table: with the index of the whole field if there is one, and of the first with that name.
 pub(crate) fn find(name: &[u8], value: &[u8]) -> (Option<usize>, Option<usize>) {

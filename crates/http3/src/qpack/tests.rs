@@ -132,12 +132,13 @@ fn secrets_stay_out_of_the_table() {
 #[test]
 fn invalid_encoder_instructions_are_refused() {
     for wrong in [
-        &[0x3f, 0xbe, 0x01][..],               // capacity 221
-        &[0x00],                               // a duplicate of nothing
-        &[0x80, 0x01, b'a'],                   // a name of nothing
-        &[0xff, 0x24, 0x01, b'a'],             // static index 99
-        &[0x41, b'a', 0x01, b'a'],             // does not fit: no capacity yet
-        &[0x3f, 0xbd, 0x01, 0x7f, 0xff, 0x7f], // a name longer than the table
+        &[0x3f, 0xbe, 0x01][..],                      // capacity 221
+        &[0x00],                                      // a duplicate of nothing
+        &[0x80, 0x01, b'a'],                          // a name of nothing
+        &[0xff, 0x24, 0x01, b'a'],                    // static index 99
+        b"\x3f\xbd\x01\xff\xc1\xff\xff\xff\x0f\x01a", // static index 2^32
+        &[0x41, b'a', 0x01, b'a'],                    // does not fit: no capacity yet
+        &[0x3f, 0xbd, 0x01, 0x7f, 0xff, 0x7f],        // a name longer than the table
     ] {
         let mut decoder = Decoder::new(220, 8, 1000);
         let error = decoder.on_encoder_stream(wrong).unwrap_err();
@@ -150,11 +151,13 @@ fn invalid_sections_are_refused() {
     for wrong in [
         &[][..],
         &[0x00],
-        &[0x0e, 0x00],             // a count out of range
-        &[0x00, 0x80],             // a base below zero
-        &[0x00, 0x00, 0x80],       // an entry, though none is required
-        &[0x00, 0x00, 0x10],       // the same, after the base
-        &[0x00, 0x00, 0xff, 0x24], // static index 99
+        &[0x0e, 0x00],                                     // a count out of range
+        &[0x00, 0x80],                                     // a base below zero
+        &[0x00, 0x00, 0x80],                               // an entry, though none is required
+        &[0x00, 0x00, 0x10],                               // the same, after the base
+        &[0x00, 0x00, 0xff, 0x24],                         // static index 99
+        &[0x00, 0x00, 0xff, 0xc1, 0xff, 0xff, 0xff, 0x0f], // 2^32, with its value and without
+        &[0x00, 0x00, 0x5f, 0xf1, 0xff, 0xff, 0xff, 0x0f, 0x00],
         &[0x00, 0x00, 0x51, 0x02, b'a'],
         &[0x00, 0x00, 0x51, 0x81, 0x00],
         &[0x02, 0x00, 0x81], // older than the oldest
