@@ -40,7 +40,7 @@ sized! {
     coquic_inbound_datagram_t: ecn u8;
     coquic_path_mtu_update_t: max_udp_payload_size usize, quoted_packet coquic_bytes_t;
     coquic_send_stream_data_t: fin u8, priority i32;
-    coquic_send_datagram_data_t: priority i32;
+    coquic_send_datagram_data_t: bytes coquic_bytes_t, priority i32;
     coquic_reset_stream_t: application_error_code u64;
     coquic_stop_sending_t: application_error_code u64;
     coquic_close_connection_t: reason_phrase_length usize;

@@ -244,10 +244,13 @@ static void life(uint8_t retry) {
 
     memset(&any, 0, sizeof any);
     any.kind = COQUIC_CONNECTION_INPUT_SEND_DATAGRAM;
-    any.as.send_datagram.size = sizeof any.as.send_datagram;
+    any.as.send_datagram.size = offsetof(coquic_send_datagram_data_t, priority) - 1;
     any.as.send_datagram.bytes = bytes(hello, 5);
+    CHECK(coquic_connection_advance(ours, 1, &any, pair.now, &result) == COQUIC_STATUS_INVALID_ARGUMENT);
+    any.as.send_datagram.size = offsetof(coquic_send_datagram_data_t, priority);
     CHECK(coquic_connection_advance(ours, 1, &any, pair.now, &result) == COQUIC_STATUS_OK);
     take(&pair, CLIENT, result);
+    any.as.send_datagram.size = sizeof any.as.send_datagram;
     any.as.send_datagram.bytes = bytes(large, 60000);
     CHECK(REFUSAL(coquic_quic_connection_advance(ours, 1, &any, pair.now, &result)) ==
           COQUIC_LOCAL_ERROR_DATAGRAM_TOO_LARGE);
