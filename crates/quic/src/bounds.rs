@@ -30,6 +30,9 @@ pub(crate) const DATAGRAMS_OUT: usize = if SMALL { 64 << 10 } else { 1 << 20 };
 /// Bytes of handshake data out of order.
 pub(crate) const CRYPTO: usize = 16 * 1024;
 
+/// Streams that a peer may be allowed to have open, in either kind: the engine makes an entry for each when a connection begins.
+pub(crate) const STREAMS: u64 = 65_536;
+
 /// Streams that wait until the peer allows them, counted from the last that it did.
 pub(crate) const STREAMS_AHEAD: u64 = 65_536;
 

@@ -933,6 +933,7 @@ fn transport(config: &EndpointConfig) -> Option<quinn_proto::TransportConfig> {
         CongestionControl::Copa | CongestionControl::Pcc | CongestionControl::PccVivace => return None,
     };
     let number = |value| VarInt::from_u64(value).ok();
+    let streams = |count| number(count).filter(|_| count <= bounds::STREAMS);
     let size = |value: usize| u16::try_from(value).ok().filter(|size| *size >= 1200);
     let outbound = size(config.max_outbound_datagram_size)?;
     let idle = match from.max_idle_timeout {
@@ -945,8 +946,8 @@ fn transport(config: &EndpointConfig) -> Option<quinn_proto::TransportConfig> {
         .max(from.initial_max_stream_data_uni);
     let mut to = quinn_proto::TransportConfig::default();
     to.max_idle_timeout(idle)
-        .max_concurrent_bidi_streams(number(from.initial_max_streams_bidi)?)
-        .max_concurrent_uni_streams(number(from.initial_max_streams_uni)?)
+        .max_concurrent_bidi_streams(streams(from.initial_max_streams_bidi)?)
+        .max_concurrent_uni_streams(streams(from.initial_max_streams_uni)?)
         .stream_receive_window(number(window)?)
         .receive_window(number(from.initial_max_data)?)
         .send_window(bounds::SEND_WINDOW)

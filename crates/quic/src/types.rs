@@ -291,9 +291,9 @@ pub struct TransportConfig {
     pub initial_max_stream_data_bidi_remote: u64,
     /// See `initial_max_stream_data_bidi_local`.
     pub initial_max_stream_data_uni: u64,
-    /// Streams in both directions that a peer may have open.
+    /// Streams in both directions that a peer may have open: up to 65,536, for each of which a connection takes memory from its beginning.
     pub initial_max_streams_bidi: u64,
-    /// Streams in one direction that a peer may have open.
+    /// Streams in one direction that a peer may have open: up to 65,536.
     pub initial_max_streams_uni: u64,
     /// The largest datagram frame that is taken; 0 is none.
     pub max_datagram_frame_size: u64,

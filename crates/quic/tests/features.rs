@@ -492,7 +492,8 @@ fn what_there_is_not_is_refused() {
         Endpoint::new(&config).err()
     };
     assert_eq!(with(|_| ()), None);
-    let changes: [fn(&mut EndpointConfig); 11] = [
+    assert_eq!(with(|config| config.transport.initial_max_streams_bidi = 65_536), None);
+    let changes: [fn(&mut EndpointConfig); 13] = [
         |config| config.supported_versions = vec![0x6b33_43cf],
         |config| config.enable_packet_inspection = true,
         |config| config.enable_reserved_version_probe = true,
@@ -502,6 +503,8 @@ fn what_there_is_not_is_refused() {
         |config| config.max_outbound_datagram_size = 1199,
         |config| config.transport.max_udp_payload_size = 65_536,
         |config| config.transport.initial_max_data = u64::MAX,
+        |config| config.transport.initial_max_streams_bidi = 65_537,
+        |config| config.transport.initial_max_streams_uni = 65_537,
         |config| config.role = Role::Server,
         |config| config.trusted_certificates_pem = Some(b"nobody".to_vec()),
     ];

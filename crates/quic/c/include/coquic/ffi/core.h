@@ -234,7 +234,7 @@ typedef struct {
     uint64_t initial_max_stream_data_bidi_local; /* the largest of the three counts for all */
     uint64_t initial_max_stream_data_bidi_remote;
     uint64_t initial_max_stream_data_uni;
-    uint64_t initial_max_streams_bidi;
+    uint64_t initial_max_streams_bidi; /* up to 65536; each takes memory in every connection from its beginning */
     uint64_t initial_max_streams_uni;
     uint64_t max_datagram_frame_size; /* 0: none */
     coquic_congestion_control_t congestion_control;
