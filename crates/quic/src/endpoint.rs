@@ -246,11 +246,12 @@ impl Endpoint {
                 self.drive(number, instant, &mut output);
             }
         }
-        // Those that have no room left are due still.
-        while output.datagrams() < bounds::DATAGRAMS
-            && let Some((due, number)) = self.next_due()
-            && due <= self.now
-        {
+        // Those that have no room left are due still, and so is who wants to be called again at once: it must not keep the caller here.
+        for _ in 0..self.wakeups.len() {
+            if output.datagrams() >= bounds::DATAGRAMS {
+                break;
+            }
+            let Some((_, number)) = self.next_due().filter(|(due, _)| *due <= self.now) else { break };
             let Some(connection) = self.connection(number) else { break };
             if connection.progress == Progress::Handshake
                 && connection.patience <= instant

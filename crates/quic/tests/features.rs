@@ -542,6 +542,12 @@ fn time_may_be_anything() {
             assert!(network.is(CLIENT, connection, StateChange::HandshakeConfirmed));
         }
     }
+    // Beyond the end of time nothing is ever due, and one call does not wait for it.
+    let mut network = Network::on(&client_config(), &server_config());
+    let (client, _) = network.connected();
+    network.send(CLIENT, client, 0, b"not confirmed", false);
+    let result = network.sides[CLIENT].timer_expired(u64::MAX).unwrap();
+    assert!(result.next_wakeup().is_some());
     // Backwards it does not run.
     let mut network = Network::on(&client_config(), &server_config());
     network.connected();
