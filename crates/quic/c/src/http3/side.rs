@@ -129,7 +129,8 @@ pub(super) struct ClientState {
 
 impl ClientState {
     pub(super) fn new(settings: Settings) -> Self {
-        let config = Config { settings, ..Config::default() };
+        // What a client asks for is its program's choice; pushes come only as it allows them.
+        let config = Config { settings, max_requests: usize::MAX, ..Config::default() };
         Self { client: whole::Client::new(config, MAX_KEPT), link: Link::default() }
     }
 

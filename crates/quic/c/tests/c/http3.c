@@ -46,7 +46,7 @@ static coquic_result_t *advance(struct ends *ends, int side, const coquic_connec
     return result;
 }
 
-enum { INPUTS = 64 };
+enum { INPUTS = 256 };
 
 static void client_update(struct ends *ends, coquic_http3_client_update_t *update) {
     size_t at, count;
@@ -298,6 +298,19 @@ static coquic_http3_response_head_t head(uint16_t status) {
     return head;
 }
 
+static void requests_beyond_what_the_server_allows_wait(void) {
+    enum { MANY = 200 };
+    struct ends ends;
+    coquic_http3_request_t all = request("POST", "/_coquic/echo", "hello");
+    unsigned at;
+    begin(&ends);
+    for (at = 0; at < MANY; at++)
+        REQUIRE(submit(&ends, &all) == 4 * at);
+    settle(&ends);
+    CHECK(ends.responses == MANY && ends.request_errors == 0);
+    end(&ends);
+}
+
 static void built_in_routes(void) {
     struct ends ends;
     coquic_http3_request_t all = request("POST", "/_coquic/echo", "hello");
@@ -525,6 +538,7 @@ int main(int count, char **arguments) {
     cert = read_file(arguments[1], "cert.pem");
     key = read_file(arguments[1], "key.pem");
     built_in_routes();
+    requests_beyond_what_the_server_allows_wait();
     requests_of_the_program();
     tunnels_and_datagrams();
     what_cannot_be_used();

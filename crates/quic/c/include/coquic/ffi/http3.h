@@ -8,6 +8,9 @@
  * Messages come whole, with their content; one connection keeps at most 16 MiB of content that is not complete, and what is beyond
  * that fails. Of CONNECT, which has no end, the event comes with the head, and events of the same stream bring content as it comes.
  *
+ * A server has 100 requests at a time, pushes counted with them, and rejects those beyond (COQUIC_HTTP3_ERROR_REQUEST_REJECTED), however
+ * many streams its QUIC allows. A client's number is not limited; requests beyond what the server's QUIC allows wait.
+ *
  * Ownership, statuses and threads are as in core.h. What an update's events point to is good until the update is destroyed. What
  * HTTP/3 refuses is COQUIC_STATUS_OK with a code other than COQUIC_HTTP3_ERROR_NO_ERROR in the error, which may be NULL. */
 #ifndef COQUIC_FFI_HTTP3_H
