@@ -27,6 +27,8 @@ pub struct Endpoint {
     engine: quinn_proto::Endpoint,
     role: Role,
     ordered: bool,
+    /// For tests.
+    is_repeatable: bool,
     /// What the caller's time 0 is for the engine.
     start: Instant,
     now: TimeUs,
@@ -127,6 +129,7 @@ impl Endpoint {
             engine,
             role: config.role,
             ordered: !config.enable_out_of_order_receive,
+            is_repeatable: config.random_seed.is_some(),
             start,
             now: 0,
             instant: start,
@@ -609,11 +612,13 @@ impl Endpoint {
         }
         let name = std::str::from_utf8(&config.server_name).map_err(|_| Status::InvalidArgument)?;
         let theirs = match theirs {
-            chosen if !chosen.is_empty() => quinn_proto::ConnectionId::new(chosen),
-            _ => {
-                let mut id = [0; 8];
-                tls::random(&mut id).ok_or(Status::InternalError)?;
-                quinn_proto::ConnectionId::new(&id)
+            chosen if self.is_repeatable && !chosen.is_empty() => quinn_proto::ConnectionId::new(chosen),
+            // What is not drawn comes again, and a server that has not forgotten the last time takes it for that connection.
+            chosen => {
+                let mut id = [0; 20];
+                let id = &mut id[..if chosen.is_empty() { 8 } else { chosen.len() }];
+                tls::random(id).ok_or(Status::InternalError)?;
+                quinn_proto::ConnectionId::new(id)
             }
         };
         let tls = self.client.as_mut().and_then(|client| client.connection(config));

@@ -27,7 +27,8 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// With these connection ids, and defaults.
+    /// With defaults, and these connection ids; of the second only the length counts, as
+    /// [`initial_destination_connection_id`](ClientConnectionConfig::initial_destination_connection_id) says.
     pub fn new(
         source_connection_id: impl Into<Vec<u8>>,
         initial_destination_connection_id: impl Into<Vec<u8>>,

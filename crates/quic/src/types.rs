@@ -455,7 +455,8 @@ pub struct ResumptionState {
 pub struct ClientConnectionConfig {
     /// What the peer shall call this connection: up to 20 bytes, as many for every connection of the endpoint.
     pub source_connection_id: Vec<u8>,
-    /// What the first packet calls the peer: 8 to 20 bytes; empty is 8 random ones.
+    /// How long the name is by which the first packet calls the peer: 8 to 20 bytes; empty is 8. The bytes are drawn (RFC 9000, section 7.2),
+    /// but for endpoints with a `random_seed`, which take these.
     pub initial_destination_connection_id: Vec<u8>,
     /// Not supported: Retry is answered inside.
     pub original_destination_connection_id: Option<Vec<u8>>,

@@ -514,6 +514,28 @@ fn what_there_is_not_is_refused() {
 }
 
 #[test]
+fn what_the_first_packet_calls_the_peer_is_drawn() {
+    let first = |random_seed, chosen: &[u8]| {
+        let mut endpoint = Endpoint::new(&EndpointConfig { random_seed, ..client_config() }).unwrap();
+        let connection = ClientConnectionConfig {
+            initial_destination_connection_id: chosen.to_vec(),
+            ..client_connection(1)
+        };
+        let result =
+            endpoint.open_connection(&OpenConnection { connection, ..Default::default() }, 1).unwrap();
+        let Some(Effect::SendDatagram { bytes, .. }) = result.effects().next() else { panic!("no datagram") };
+        bytes[6..][..usize::from(bytes[5])].to_vec()
+    };
+    for (chosen, length) in [(&[][..], 8), (&[7; 8], 8), (&[7; 20], 20)] {
+        let drawn = first(None, chosen);
+        assert_eq!(drawn.len(), length);
+        assert_ne!(drawn, chosen);
+        assert_ne!(drawn, first(None, chosen));
+    }
+    assert_eq!(first(Some([1; 32]), &[7; 9]), [7; 9]);
+}
+
+#[test]
 fn without_connection_ids_there_is_one_connection() {
     let mut network = Network::on(&client_config(), &server_config());
     let none = ClientConnectionConfig::default();

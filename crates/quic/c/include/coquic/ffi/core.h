@@ -290,7 +290,7 @@ typedef struct {
 typedef struct {
     size_t size;
     coquic_bytes_t source_connection_id; /* up to 20 bytes, as many for each connection of the endpoint; empty: one connection */
-    coquic_bytes_t initial_destination_connection_id; /* 8 to 20 bytes; empty: 8 random ones */
+    coquic_bytes_t initial_destination_connection_id; /* 8 to 20 bytes; empty: 8. Only the length counts, the bytes are drawn */
     coquic_bytes_t original_destination_connection_id;
     uint8_t has_original_destination_connection_id; /* must be 0: Retry is answered inside */
     coquic_bytes_t retry_source_connection_id;
