@@ -594,6 +594,8 @@ impl Endpoint {
         let supported = config.original_destination_connection_id.is_none()
             && config.retry_source_connection_id.is_none()
             && !config.reacted_to_version_negotiation
+            // The engine counts how many ids of up to four bytes there are, in an integer that does not hold 2^32 then.
+            && !(cfg!(target_pointer_width = "32") && ours.len() == 4)
             && [config.original_version, config.initial_version].iter().all(|version| *version <= 1);
         if !supported {
             return Ok(Err(LocalErrorCode::UnsupportedOperation));

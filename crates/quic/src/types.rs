@@ -453,7 +453,8 @@ pub struct ResumptionState {
 /// A connection to be opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientConnectionConfig {
-    /// What the peer shall call this connection: up to 20 bytes, as many for every connection of the endpoint.
+    /// What the peer shall call this connection: up to 20 bytes, as many for every connection of the endpoint, and not 4 where pointers have
+    /// 32 bits.
     pub source_connection_id: Vec<u8>,
     /// How long the name is by which the first packet calls the peer: 8 to 20 bytes; empty is 8. The bytes are drawn (RFC 9000, section 7.2),
     /// but for endpoints with a `random_seed`, which take these.

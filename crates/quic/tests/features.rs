@@ -536,6 +536,20 @@ fn what_the_first_packet_calls_the_peer_is_drawn() {
 }
 
 #[test]
+fn ids_of_the_shortest_lengths_are_taken_where_the_engine_can_count_them() {
+    for length in 1..=5 {
+        let mut network = Network::on(&client_config(), &server_config());
+        let connection =
+            ClientConnectionConfig { source_connection_id: vec![0xc1; length], ..client_connection(1) };
+        let open = OpenConnection { connection, ..Default::default() };
+        let (_, result) = network.sides[CLIENT].quic_connect(&open, network.now).unwrap();
+        let expected = (length == 4 && cfg!(target_pointer_width = "32"))
+            .then_some(LocalErrorCode::UnsupportedOperation);
+        assert_eq!(result.local_error().unwrap().map(|error| error.code), expected);
+    }
+}
+
+#[test]
 fn without_connection_ids_there_is_one_connection() {
     let mut network = Network::on(&client_config(), &server_config());
     let none = ClientConnectionConfig::default();

@@ -289,7 +289,8 @@ typedef struct {
 /* A connection to be opened. coquic_client_connection_config_init fills it with defaults, size too. */
 typedef struct {
     size_t size;
-    coquic_bytes_t source_connection_id; /* up to 20 bytes, as many for each connection of the endpoint; empty: one connection */
+    /* Up to 20 bytes, as many for each connection of the endpoint; empty: one connection. Not 4 where pointers have 32 bits. */
+    coquic_bytes_t source_connection_id;
     coquic_bytes_t initial_destination_connection_id; /* 8 to 20 bytes; empty: 8. Only the length counts, the bytes are drawn */
     coquic_bytes_t original_destination_connection_id;
     uint8_t has_original_destination_connection_id; /* must be 0: Retry is answered inside */
