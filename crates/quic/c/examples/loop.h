@@ -10,11 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Peers by route: what the endpoint calls a path is the place in this table. */
-enum { ROUTES = 256 };
-static struct sockaddr_in routes[ROUTES];
-static unsigned next_route;
-
 static int udp;
 static coquic_endpoint_t *endpoint;
 
@@ -31,16 +26,18 @@ static inline coquic_time_us_t now(void) {
     return (coquic_time_us_t)time.tv_sec * 1000000 + (coquic_time_us_t)time.tv_nsec / 1000;
 }
 
-/* The oldest peer is forgotten when there is no room; if it still speaks, it gets a new route. */
-static inline unsigned route_of(const struct sockaddr_in *peer) {
-    unsigned at;
-    for (at = 0; at < ROUTES; at++)
-        if (routes[at].sin_port == peer->sin_port && routes[at].sin_addr.s_addr == peer->sin_addr.s_addr)
-            return at;
-    at = next_route;
-    next_route = (next_route + 1) % ROUTES;
-    routes[at] = *peer;
-    return at;
+/* A route is an IPv4 address and a port, which fit into its number: strangers cannot fill a table. */
+static inline coquic_route_handle_t route_of(const struct sockaddr_in *peer) {
+    return (coquic_route_handle_t)peer->sin_addr.s_addr << 16 | peer->sin_port;
+}
+
+static inline struct sockaddr_in peer_of(coquic_route_handle_t route) {
+    struct sockaddr_in peer;
+    memset(&peer, 0, sizeof peer);
+    peer.sin_family = AF_INET;
+    peer.sin_addr.s_addr = (in_addr_t)(route >> 16);
+    peer.sin_port = (in_port_t)route;
+    return peer;
 }
 
 /* Sends what a result wants to be sent. A datagram that the system does not take is lost, which QUIC expects of datagrams. */
@@ -49,13 +46,14 @@ static inline void send_datagrams(const coquic_result_t *result) {
     size_t at;
     for (at = 0; coquic_result_effect_at(result, at, &effect) == COQUIC_STATUS_OK; at++) {
         const coquic_send_datagram_effect_t *send = &effect.as.send_datagram;
-        if (effect.kind == COQUIC_EFFECT_SEND_DATAGRAM && send->route_handle.has_value)
-            (void)!sendto(udp, send->bytes.data, send->bytes.length, 0,
-                (const struct sockaddr *)&routes[send->route_handle.value % ROUTES], sizeof routes[0]);
+        if (effect.kind == COQUIC_EFFECT_SEND_DATAGRAM && send->route_handle.has_value) {
+            struct sockaddr_in peer = peer_of(send->route_handle.value);
+            (void)!sendto(udp, send->bytes.data, send->bytes.length, 0, (const struct sockaddr *)&peer, sizeof peer);
+        }
     }
 }
 
-/* Waits for a datagram or the endpoint's time, and hands either in. */
+/* Waits for a datagram or the endpoint's time, and hands either in. What is due goes first: datagrams may keep coming. */
 static inline coquic_result_t *wait_for_result(void) {
     coquic_optional_time_us_t due = coquic_endpoint_next_wakeup(endpoint);
     struct pollfd waiting = {.fd = udp, .events = POLLIN};
@@ -66,7 +64,7 @@ static inline coquic_result_t *wait_for_result(void) {
         coquic_time_us_t left = due.value > time ? (due.value - time + 999) / 1000 : 0;
         timeout = left > 60000 ? 60000 : (int)left;
     }
-    if (poll(&waiting, 1, timeout) > 0) {
+    if (poll(&waiting, 1, timeout) > 0 && !(due.has_value && due.value <= now())) {
         static uint8_t bytes[65536];
         struct sockaddr_in peer;
         socklen_t length = sizeof peer;
