@@ -627,7 +627,7 @@ coquic_optional_time_us_t coquic_endpoint_next_wakeup(const coquic_endpoint_t *e
 /* Takes a result back, and with it what its effects point to. */
 void coquic_result_destroy(coquic_result_t *result);
 
-/* Effects, in the order in which they are to be handled. */
+/* Effects, in the order in which they are to be handled. A connection's first data can come before the state that it is ready. */
 size_t coquic_result_effect_count(const coquic_result_t *result);
 coquic_status_t coquic_result_effect_at(const coquic_result_t *result, size_t index, coquic_effect_t *out_effect);
 
