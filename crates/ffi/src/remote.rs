@@ -78,7 +78,12 @@ impl Remote {
                 // What it has it gives, however impatient the program is.
                 _ => agent.next(Some(until + SLACK)),
             });
-            match next? {
+            let next = match next {
+                // They are the program's now: the next call asks for what is behind them.
+                Err(_) if !messages.is_empty() => break,
+                next => next?,
+            };
+            match next {
                 Some((_, Answer::Item(item))) => {
                     self.caught_up = false;
                     self.given = Some(item.position);
@@ -90,7 +95,13 @@ impl Remote {
                         break;
                     }
                 }
-                Some((_, Answer::Refused(refused))) => return Err(LocalError::Refused(refused).into()),
+                Some((_, Answer::Refused(refused))) => {
+                    (self.agent, self.socket) = (None, None);
+                    if messages.is_empty() {
+                        return Err(LocalError::Refused(refused).into());
+                    }
+                    break;
+                }
                 Some(_) => {}
                 None => break,
             }
@@ -231,3 +242,76 @@ const AT_ONCE: usize = 64;
 const SLACK: Duration = Duration::from_secs(30);
 /// How long to wait before looking whether the agent is back.
 const AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qpc_agent::protocol::{CaughtUp, Done, FromAgent, FromProgram, Item, Request, SERVICE, VERSION};
+    use qpc_client::{ConversationId, DeviceId, Durability, MessageId};
+    use qpc_proto::wire::Message as _;
+    use std::ffi::OsStr;
+    use std::io::{Read, Write};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::thread;
+
+    /// What answers in place of an agent, and can go at any moment.
+    fn listen(dir: &Path) -> UnixListener {
+        UnixListener::bind(dir.join(OsStr::from_bytes(SERVICE))).unwrap()
+    }
+
+    fn asked(program: &mut UnixStream) -> (u32, Request) {
+        let mut header = [0; 4];
+        program.read_exact(&mut header).unwrap();
+        let mut message = vec![0; u32::from_be_bytes(header) as usize];
+        program.read_exact(&mut message).unwrap();
+        let asked = FromProgram::decode(&message).unwrap();
+        (asked.id, asked.request.unwrap())
+    }
+
+    fn say(program: &mut UnixStream, id: u32, answer: impl Into<Answer>) {
+        let message = FromAgent { id, answer: Some(answer.into()) }.encode();
+        let length = u32::try_from(message.len()).unwrap();
+        program.write_all(&[&length.to_be_bytes()[..], &message].concat()).unwrap();
+    }
+
+    fn item(position: u64) -> Item {
+        Item {
+            position,
+            conversation: ConversationId([0; 16]),
+            sender: UserName::new("ada").unwrap(),
+            device: DeviceId([0; 16]),
+            id: MessageId([0; 16]),
+            relay_time: 0,
+            sender_time: 0,
+            kind: Kind::Text,
+            body: Blob::default(),
+            durability: Durability::Durable,
+        }
+    }
+
+    #[test]
+    fn what_came_before_the_agent_went_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = listen(dir.path());
+        let mut remote = Remote::connect(dir.path().to_owned(), Duration::ZERO).unwrap_or_else(|_| panic!());
+        let agent = thread::spawn(move || {
+            let (mut program, _) = listener.accept().unwrap();
+            let (id, request) = asked(&mut program);
+            assert_eq!(request, Receive { since: 0, unread: true }.into());
+            say(&mut program, id, item(7));
+            drop(program);
+            let (mut program, _) = listener.accept().unwrap();
+            let (id, request) = asked(&mut program);
+            assert_eq!(request, Receive { since: 7, unread: false }.into());
+            say(&mut program, id, item(8));
+            say(&mut program, id, CaughtUp { position: 8, missed: false });
+        });
+        for position in [7, 8] {
+            let messages = remote.receive(Duration::ZERO).unwrap_or_else(|_| panic!());
+            assert_eq!(messages.iter().map(|message| message.position).collect::<Vec<_>>(), [position]);
+        }
+        agent.join().unwrap();
+    }
+}
