@@ -19,6 +19,9 @@ pub enum LocalError {
     /// It closed the connection. Whether it did what it was asked is not known.
     #[error("the agent has closed the connection; whether it did what it was asked is not known")]
     Gone,
+    /// It closed the connection before it was asked: it did nothing, and the agent that has taken its place can be asked.
+    #[error("the agent has closed the connection before it was asked")]
+    NotAsked,
     /// What came is not of this protocol.
     #[error("what answers in the run directory is no agent of this version")]
     Garbled,
@@ -45,6 +48,8 @@ pub struct Local {
     received: Vec<u8>,
     /// What came while something else was waited for.
     early: VecDeque<(u32, Answer)>,
+    /// The last request did not reach it.
+    unheard: bool,
 }
 
 impl Local {
@@ -60,7 +65,7 @@ impl Local {
         })?;
         // It reads what it is sent, if not at once.
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, last_id: 0, received: Vec::new(), early: VecDeque::new() })
+        Ok(Self { stream, last_id: 0, received: Vec::new(), early: VecDeque::new(), unheard: false })
     }
 
     /// Asks for something that has one answer, and waits for it.
@@ -92,7 +97,10 @@ impl Local {
         match self.stream.write_all(&bytes) {
             Ok(()) => Ok(id),
             // It may have said why.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(id),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.unheard = true;
+                Ok(id)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -120,16 +128,20 @@ impl Local {
                 self.stream.read(&mut bytes)
             };
             match read {
-                Ok(0) => return Err(LocalError::Gone),
+                Ok(0) => return Err(self.gone()),
                 Ok(read) => self.received.extend_from_slice(&bytes[..read]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return Ok(None);
                 }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(LocalError::Gone),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.gone()),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn gone(&self) -> LocalError {
+        if self.unheard { LocalError::NotAsked } else { LocalError::Gone }
     }
 
     /// The first whole message of what was received.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn status(error: &LocalError) -> u8 {
     match error {
-        LocalError::NoAgent => 3,
+        LocalError::NoAgent | LocalError::NotAsked => 3,
         LocalError::Refused(refused) => match u32::from(refused.code) {
             code @ 1..10 => code as u8,
             _ => 4,
@@ -144,7 +144,7 @@ impl Receiving<'_> {
         loop {
             match self.follow(&mut agent, &stop, until) {
                 // The agent will be back.
-                Err(Failure::Local(LocalError::Gone)) if follow => {}
+                Err(Failure::Local(LocalError::Gone | LocalError::NotAsked)) if follow => {}
                 done => return done,
             }
             agent = loop {

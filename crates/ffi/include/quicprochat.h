@@ -46,7 +46,7 @@ extern "C" {
 /* The handle is NULL, was given back, or is not logged in. */
 #define QPC_NOT_CONNECTED 4
 /* The relay has not confirmed the message. It waits here and goes out, once, with the next connection: do not send it
- * again. */
+ * again. With an agent there is one exception, see qpc_connect_agent. */
 #define QPC_UNCONFIRMED 5
 
 /* A connection to a relay. Made by qpc_connect, qpc_connect_address, qpc_open and qpc_connect_agent, freed by
@@ -137,7 +137,9 @@ QpqHandle *qpc_open(const char *address, const char *username, const QpcOptions 
  * qpc_register, qpc_register_with_invite, qpc_login, qpc_change_password, qpc_revoke_device, and sending with
  * QPC_SEND_RECEIPT. A message that the relay has not confirmed in time waits in the agent's journal: QPC_UNCONFIRMED, also
  * from qpc_send. So does one sent with QPC_SEND_QUEUED, which is good when the call returns; what becomes of it no event
- * tells but a QPC_EVENT_NOTE. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
+ * tells but a QPC_EVENT_NOTE. If the agent is killed, or silent for 90 seconds, while it is asked to send, it may have the
+ * message or not: that is QPC_UNCONFIRMED too, with an id of zeros, and sent again the message could come twice. After
+ * QPC_ERROR it is not sent. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
  * QPC_EVENT_DISCONNECTED tell of the agent: one that is restarted is connected to again.
  *
  * Returns a handle, or NULL; then qpc_last_connect_error says why. */
@@ -256,7 +258,7 @@ typedef struct QpcMessages {
  *
  * Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, QPC_UNCONFIRMED if the relay has not confirmed it but it goes out
  * with the next connection, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text that is not UTF-8, too
- * long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too. */
+ * long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too, but for what qpc_connect_agent says. */
 int32_t qpc_send_message(QpqHandle *handle, const char *recipient, QpcSend *message);
 
 /* Sends bytes to a user, as qpc_send_message does with QPC_KIND_BINARY. id has room for the message's 16 bytes of id, or

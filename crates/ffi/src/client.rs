@@ -109,7 +109,9 @@ pub unsafe extern "C" fn qpc_open(
 /// qpc_register, qpc_register_with_invite, qpc_login, qpc_change_password, qpc_revoke_device, and sending with
 /// QPC_SEND_RECEIPT. A message that the relay has not confirmed in time waits in the agent's journal: QPC_UNCONFIRMED, also
 /// from qpc_send. So does one sent with QPC_SEND_QUEUED, which is good when the call returns; what becomes of it no event
-/// tells but a QPC_EVENT_NOTE. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
+/// tells but a QPC_EVENT_NOTE. If the agent is killed, or silent for 90 seconds, while it is asked to send, it may have the
+/// message or not: that is QPC_UNCONFIRMED too, with an id of zeros, and sent again the message could come twice. After
+/// QPC_ERROR it is not sent. Messages are those that no program of the machine has read. QPC_EVENT_CONNECTED and
 /// QPC_EVENT_DISCONNECTED tell of the agent: one that is restarted is connected to again.
 ///
 /// Returns a handle, or NULL; then qpc_last_connect_error says why.

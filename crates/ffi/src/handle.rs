@@ -23,7 +23,7 @@ pub const QPC_TIMEOUT: i32 = 3;
 /// The handle is NULL, was given back, or is not logged in.
 pub const QPC_NOT_CONNECTED: i32 = 4;
 /// The relay has not confirmed the message. It waits here and goes out, once, with the next connection: do not send it
-/// again.
+/// again. With an agent there is one exception, see qpc_connect_agent.
 pub const QPC_UNCONFIRMED: i32 = 5;
 
 /// A connection to a relay. Made by qpc_connect, qpc_connect_address, qpc_open and qpc_connect_agent, freed by
@@ -67,7 +67,7 @@ type Following = dyn Future<Output = (Box<Client>, Result<Option<Update>, Error>
 
 /// What a call ends with when it does not succeed.
 pub(crate) struct Failure {
-    code: i32,
+    pub(crate) code: i32,
     message: String,
 }
 
@@ -217,11 +217,13 @@ impl QpqHandle {
 
     /// What was handed out by a function that waits is the caller's own for good.
     pub(crate) fn confirm(&mut self) -> Result<(), Failure> {
-        let Some(position) = self.handed_out.take() else { return Ok(()) };
+        let Some(position) = self.handed_out else { return Ok(()) };
         match self.agent()? {
-            Some(agent) => agent.confirm(position),
-            None => Ok(self.client()?.confirm(position)?),
+            Some(agent) => agent.confirm(position)?,
+            None => self.client()?.confirm(position)?,
         }
+        self.handed_out = None;
+        Ok(())
     }
 
     fn disconnect(mut self) {

@@ -91,7 +91,7 @@ pub struct QpcMessages {
 ///
 /// Returns QPC_OK, QPC_NOT_CONNECTED if not logged in, QPC_UNCONFIRMED if the relay has not confirmed it but it goes out
 /// with the next connection, or QPC_ERROR (wrong size, unknown kind, flag or recipient, text that is not UTF-8, too
-/// long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too.
+/// long, relay gone, ...): then it is not sent. After QPC_UNCONFIRMED id is set too, but for what qpc_connect_agent says.
 ///
 /// # Safety
 /// `handle` is NULL or from this library; `recipient` is NULL or a NUL-terminated string; `message` is NULL or points to
@@ -227,6 +227,10 @@ impl Outgoing<'_> {
         if let Some(agent) = handle.agent()? {
             if self.flags & QPC_SEND_RECEIPT != 0 {
                 return Err(Failure::error("an agent asks for no receipts"));
+            }
+            if !id.is_null() {
+                // SAFETY: the caller's promise. What the agent has not said is not left to chance.
+                unsafe { id.write_bytes(0, 16) };
             }
             let sent = agent.send(&recipient, kind, self.body, !queued)?;
             if !id.is_null() {

@@ -1,9 +1,9 @@
 //! What stands in for a client where an agent has the session.
 
-use crate::handle::{Failure, QPC_ERROR, QPC_NOT_CONNECTED, Told};
+use crate::handle::{Failure, QPC_ERROR, QPC_NOT_CONNECTED, QPC_UNCONFIRMED, Told};
 use qpc_agent::local::{Local, LocalError};
 use qpc_agent::protocol::{
-    Accept, Answer, Code, CompareWith, Devices, ListDevices, MAX_WAIT, MarkRead, Receive, Send, Sent,
+    Accept, Answer, Code, CompareWith, Devices, ListDevices, MAX_WAIT, MarkRead, Receive, Request, Send, Sent,
 };
 use qpc_client::executor::{Descriptor, readable, sleep_until};
 use qpc_client::reactor::Reactor;
@@ -27,8 +27,10 @@ pub(crate) struct Remote {
     caught_up: bool,
     /// The last message that the program was given.
     given: Option<u64>,
-    /// The last one that the program's loop was given and the agent does not know of.
+    /// The last one that the program's loop was given, until the agent has said that it knows.
     unconfirmed: Option<u64>,
+    /// The last one that it was told of.
+    marked: Option<u64>,
     told_connected: bool,
     retry_at: Option<Instant>,
 }
@@ -44,12 +46,14 @@ impl Remote {
             caught_up: false,
             given: None,
             unconfirmed: None,
+            marked: None,
             told_connected: false,
             retry_at: None,
         })
     }
 
-    /// Sends a message, and waits for the relay to have it if `waits`.
+    /// Sends a message, and waits for the relay to have it if `waits`. What the agent may have or not is
+    /// unconfirmed too.
     pub(crate) fn send(
         &mut self,
         recipient: &UserName,
@@ -60,20 +64,25 @@ impl Remote {
         let body = Blob::new(body.to_vec()).map_err(|body| Error::MessageTooLong(body.len()))?;
         let patience = u32::try_from(self.patience.as_millis()).unwrap_or(MAX_WAIT);
         let wait = if waits { patience.clamp(1, MAX_WAIT) } else { 0 };
-        match self.with(|agent| agent.ask(Send { recipient: recipient.clone(), kind, body, wait }))? {
-            Answer::Sent(sent) => Ok(sent),
-            _ => Err(LocalError::Garbled.into()),
+        match self.ask(Send { recipient: recipient.clone(), kind, body, wait }) {
+            Ok(Answer::Sent(sent)) => Ok(sent),
+            Ok(_) => Err(LocalError::Garbled.into()),
+            // Sent again it could come twice.
+            Err(error @ (LocalError::Gone | LocalError::Timeout)) => {
+                Err(Failure::new(QPC_UNCONFIRMED, error.to_string()))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
     /// What nobody has read yet, or else comes in time.
     pub(crate) fn receive(&mut self, patience: Duration) -> Result<Vec<Message>, Failure> {
         let until = Instant::now() + patience;
-        let mut messages = Vec::new();
+        let (mut messages, mut again) = (Vec::new(), false);
         while messages.len() < AT_ONCE {
             self.follow()?;
             let caught_up = self.caught_up;
-            let next = self.with(|agent| match (messages.is_empty(), caught_up) {
+            let next = self.try_with(|agent| match (messages.is_empty(), caught_up) {
                 (true, true) => agent.next(Some(until)),
                 // What it has it gives, however impatient the program is.
                 _ => agent.next(Some(until + SLACK)),
@@ -81,6 +90,11 @@ impl Remote {
             let next = match next {
                 // They are the program's now: the next call asks for what is behind them.
                 Err(_) if !messages.is_empty() => break,
+                // Since the last call it may have been started again.
+                Err(LocalError::Gone | LocalError::NotAsked) if !again => {
+                    again = true;
+                    continue;
+                }
                 next => next?,
             };
             match next {
@@ -111,30 +125,30 @@ impl Remote {
 
     /// The messages up to this position are the program's own for good.
     pub(crate) fn confirm(&mut self, position: u64) -> Result<(), Failure> {
-        self.with(|agent| agent.ask(MarkRead { position })).map(drop)
+        Ok(self.ask(MarkRead { position }).map(drop)?)
     }
 
     /// The same with what its loop was given.
     pub(crate) fn confirm_given(&mut self) -> Result<(), Failure> {
-        self.unconfirmed.take().map_or(Ok(()), |position| self.confirm(position))
+        self.unconfirmed.map_or(Ok(()), |position| self.confirm(position))
     }
 
     pub(crate) fn devices(&mut self) -> Result<Devices, Failure> {
-        match self.with(|agent| agent.ask(ListDevices {}))? {
+        match self.ask(ListDevices {})? {
             Answer::Devices(devices) => Ok(devices),
             _ => Err(LocalError::Garbled.into()),
         }
     }
 
     pub(crate) fn safety_number(&mut self, user: &UserName) -> Result<String, Failure> {
-        match self.with(|agent| agent.ask(CompareWith { user: user.clone() }))? {
+        match self.ask(CompareWith { user: user.clone() })? {
             Answer::SafetyNumber(number) => Ok(number.digits.to_string()),
             _ => Err(LocalError::Garbled.into()),
         }
     }
 
     pub(crate) fn accept(&mut self, user: &UserName) -> Result<(), Failure> {
-        self.with(|agent| agent.ask(Accept { user: user.clone() })).map(drop)
+        Ok(self.ask(Accept { user: user.clone() }).map(drop)?)
     }
 
     /// The next thing that happens, if something has; else the reactor wakes the program's loop when it may have.
@@ -165,8 +179,14 @@ impl Remote {
                 }
                 // The program has had all of it and has come back.
                 Ok(Some((_, Answer::CaughtUp(_)))) => {
-                    if let Some(position) = self.unconfirmed.take() {
-                        self.with(|agent| agent.start(MarkRead { position }))?;
+                    if let Some(position) = self.unconfirmed {
+                        self.try_with(|agent| agent.start(MarkRead { position }))?;
+                        self.marked = self.unconfirmed;
+                    }
+                }
+                Ok(Some((_, Answer::Done(_)))) => {
+                    if self.unconfirmed == self.marked.take() {
+                        self.unconfirmed = None;
                     }
                 }
                 Ok(Some((_, Answer::Refused(refused)))) => {
@@ -177,7 +197,7 @@ impl Remote {
                     return Ok(Some(Told::Note(happened.text.to_string())));
                 }
                 Ok(Some(_)) => {}
-                Err(LocalError::Gone | LocalError::NoAgent) => {
+                Err(LocalError::Gone | LocalError::NotAsked | LocalError::NoAgent) => {
                     self.retry_at = Some(Instant::now() + AGAIN);
                     if std::mem::replace(&mut self.told_connected, false) {
                         let reason = "the agent is gone".to_owned();
@@ -205,11 +225,16 @@ impl Remote {
         Ok(())
     }
 
-    fn with<T>(&mut self, ask: impl FnOnce(&mut Local) -> Result<T, LocalError>) -> Result<T, Failure> {
-        Ok(self.try_with(ask)?)
+    /// Asks for something that has one answer. If the agent was started again since the last call, the new one is asked.
+    fn ask(&mut self, request: impl Into<Request>) -> Result<Answer, LocalError> {
+        let request = request.into();
+        match self.try_with(|agent| agent.ask(request.clone())) {
+            Err(LocalError::NotAsked) => self.try_with(|agent| agent.ask(request)),
+            answer => answer,
+        }
     }
 
-    /// Asks the agent, or the one that has taken its place.
+    /// Talks with the agent, or after an error with the one that has taken its place.
     fn try_with<T>(
         &mut self,
         ask: impl FnOnce(&mut Local) -> Result<T, LocalError>,
@@ -246,14 +271,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qpc_agent::protocol::{CaughtUp, Done, FromAgent, FromProgram, Item, Request, SERVICE, VERSION};
+    use crate::client::{qpc_connect_agent, qpc_disconnect};
+    use crate::handle::{QPC_OK, QPC_TIMEOUT};
+    use crate::messages::{qpc_messages_free, qpc_receive_messages};
+    use qpc_agent::protocol::{CaughtUp, Done, FromAgent, FromProgram, Item, Request, SERVICE};
     use qpc_client::{ConversationId, DeviceId, Durability, MessageId};
-    use qpc_proto::wire::Message as _;
-    use std::ffi::OsStr;
+    use qpc_proto::wire::{List, Message as _};
+    use std::ffi::{CString, OsStr};
+    use std::fs;
     use std::io::{Read, Write};
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
+    use std::ptr::{null, null_mut};
     use std::thread;
 
     /// What answers in place of an agent, and can go at any moment.
@@ -289,6 +319,78 @@ mod tests {
             body: Blob::default(),
             durability: Durability::Durable,
         }
+    }
+
+    fn send(remote: &mut Remote) -> Result<Sent, i32> {
+        let recipient = UserName::new("bea").unwrap();
+        remote.send(&recipient, Kind::Text, b"once", true).map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn a_message_goes_to_the_agent_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = listen(dir.path());
+        let mut remote = Remote::connect(dir.path().to_owned(), Duration::ZERO).unwrap_or_else(|_| panic!());
+        // It went before it was asked: another has taken its place.
+        drop(listener.accept().unwrap());
+        let agent = thread::spawn(move || {
+            let (mut program, _) = listener.accept().unwrap();
+            let (id, request) = asked(&mut program);
+            assert!(matches!(request, Request::Send(_)));
+            let sent = Sent {
+                id: MessageId([7; 16]),
+                confirmed: true,
+                durability: Durability::Durable,
+                devices: 1,
+                refused: List::default(),
+            };
+            say(&mut program, id, sent);
+            // Of this one nobody knows, and of the last one that nobody has it.
+            asked(&mut program);
+        });
+        assert_eq!(send(&mut remote).map(|sent| sent.id), Ok(MessageId([7; 16])));
+        assert_eq!(send(&mut remote), Err(QPC_UNCONFIRMED));
+        agent.join().unwrap();
+        assert_eq!(send(&mut remote), Err(QPC_ERROR));
+    }
+
+    #[test]
+    fn what_could_not_be_marked_as_read_is_marked_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = listen(dir.path());
+        let run_dir = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
+        // SAFETY: it is NUL-terminated.
+        let handle = unsafe { qpc_connect_agent(run_dir.as_ptr(), null()) };
+        let receive = || {
+            let mut messages = null_mut();
+            // SAFETY: the handle is good until the end.
+            unsafe {
+                let code = qpc_receive_messages(handle, 0, &raw mut messages);
+                qpc_messages_free(messages);
+                code
+            }
+        };
+        let (mut program, _) = listener.accept().unwrap();
+        say(&mut program, 1, item(7));
+        say(&mut program, 1, CaughtUp { position: 7, missed: false });
+        assert_eq!(receive(), QPC_OK);
+        drop((program, listener));
+        fs::remove_file(dir.path().join(OsStr::from_bytes(SERVICE))).unwrap();
+        assert_eq!(receive(), QPC_ERROR);
+        let listener = listen(dir.path());
+        let agent = thread::spawn(move || {
+            let (mut program, _) = listener.accept().unwrap();
+            let (id, request) = asked(&mut program);
+            assert_eq!(request, MarkRead { position: 7 }.into());
+            say(&mut program, id, Done {});
+            let (id, _) = asked(&mut program);
+            say(&mut program, id, CaughtUp { position: 7, missed: false });
+            program
+        });
+        assert_eq!(receive(), QPC_TIMEOUT);
+        drop(agent.join().unwrap());
+        // SAFETY: as above.
+        unsafe { qpc_disconnect(handle) };
     }
 
     #[test]
