@@ -35,7 +35,8 @@ pub(crate) fn talk(args: &Args, mut agent: Local) -> Result<(), Failure> {
             return send(&mut agent, &user_name(recipient)?, &outgoing(text.as_ref(), *lines)?);
         }
         Command::Receive { timeout, follow, json, since } => {
-            return Receiving { args, json: *json, since: *since, unread: since.is_none() }
+            let (since, unread) = (*since, since.is_none());
+            return Receiving { args, json: *json, since, unread, printed: None }
                 .run(agent, *timeout, *follow);
         }
         Command::Notify { recipient, kind, text } => {
@@ -134,6 +135,8 @@ struct Receiving<'a> {
     since: Option<u64>,
     /// What is printed counts as read.
     unread: bool,
+    /// The last message that was printed, until the agent knows.
+    printed: Option<u64>,
 }
 
 impl Receiving<'_> {
@@ -170,7 +173,7 @@ impl Receiving<'_> {
         let socket: Descriptor = Arc::new(socket);
         let unread = self.since.is_none();
         agent.start(Receive { since: self.since.unwrap_or(0), unread })?;
-        let (mut last, mut caught_up) = (None, false);
+        let mut caught_up = false;
         loop {
             let Some((_, answer)) = agent.next(Some(Instant::now()))? else {
                 // However impatient: what the agent has it gives.
@@ -186,7 +189,8 @@ impl Receiving<'_> {
                     }
                 };
                 match block_on(unless(readable(Arc::clone(stop)), came)) {
-                    None => return Ok(()),
+                    None => return Ok(self.mark_read(agent).map(drop)?),
+                    Some(None) if self.mark_read(agent)? => return Ok(()),
                     Some(None) => return Err(Failure::NothingCame),
                     Some(Some(())) => continue,
                 }
@@ -195,20 +199,15 @@ impl Receiving<'_> {
                 Answer::Item(item) => {
                     let position = item.position;
                     self.print(item)?;
-                    (last, self.since) = (Some(position), Some(position));
+                    (self.printed, self.since) = (Some(position), Some(position));
                 }
                 Answer::CaughtUp(so_far) => {
                     caught_up = true;
                     if so_far.missed {
                         eprintln!("qpc: the agent has not kept all messages since then");
                     }
-                    if let Some(position) = last.take() {
-                        if self.unread {
-                            agent.ask(MarkRead { position })?;
-                        }
-                        if until.is_some() {
-                            return Ok(());
-                        }
+                    if self.mark_read(agent)? && until.is_some() {
+                        return Ok(());
                     }
                 }
                 Answer::Happened(happened) => eprintln!("qpc: {}", print::harmless(&happened.text)),
@@ -216,6 +215,16 @@ impl Receiving<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Tells the agent what was printed, if anything was that it does not know of.
+    fn mark_read(&mut self, agent: &mut Local) -> Result<bool, LocalError> {
+        let Some(position) = self.printed else { return Ok(false) };
+        if self.unread {
+            agent.ask(MarkRead { position })?;
+        }
+        self.printed = None;
+        Ok(true)
     }
 
     fn print(&self, item: Item) -> Result<(), Failure> {

@@ -6,14 +6,16 @@ mod common;
 
 use common::{Relay, World, outcome};
 use qpc_agent::local::{Local, LocalError};
-use qpc_agent::protocol::{Answer, AskStatus, ListContacts, MarkRead, Notify, Receive};
-use qpc_client::UserName;
-use qpc_proto::wire::Text;
+use qpc_agent::protocol::{
+    Answer, AskStatus, Done, FromAgent, FromProgram, Item, ListContacts, MarkRead, Notify, Receive, Request,
+};
+use qpc_client::{ConversationId, DeviceId, Durability, Kind, MessageId, UserName};
+use qpc_proto::wire::{Blob, Message, Text};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -109,6 +111,16 @@ impl Drop for Agent {
     }
 }
 
+/// A program that runs until it is told to stop, gone with its owner.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn people(world: &World, relay: &Relay, users: &[&str]) {
     for user in users {
         world.ok(relay, user, &["register", user]);
@@ -200,8 +212,8 @@ fn who_follows_along_gets_each_message_once_though_the_agent_is_killed() {
     let bob = Agent::start(&world, &relay, "bob", &[]);
     let mut alice = Agent::start(&world, &relay, "alice", &[]);
     let mut following = alice.command(&["receive", "--follow", "--json"]);
-    let mut following = following.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut following = Program(following.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut lines = BufReader::new(following.0.stdout.take().unwrap()).lines();
     for n in 0..4 {
         bob.ok(&["send", "alice", &format!("before {n}")]);
         assert_eq!(bodies(&lines.next().unwrap().unwrap()), [format!("before {n}")]);
@@ -210,9 +222,60 @@ fn who_follows_along_gets_each_message_once_though_the_agent_is_killed() {
         alice = Agent::start(&world, &relay, "alice", &[]);
         assert_eq!(bodies(&lines.next().unwrap().unwrap()), [format!("meanwhile {n}")]);
     }
-    following.kill().unwrap();
-    following.wait().unwrap();
+    drop(following);
     assert_eq!(bodies(&alice.ok(&["receive", "--since", "0", "--json"])).len(), 8);
+}
+
+#[test]
+fn what_was_printed_counts_as_read_though_the_agent_went() {
+    fn asked(program: &mut UnixStream) -> (u32, Request) {
+        let mut header = [0; 4];
+        program.read_exact(&mut header).unwrap();
+        let mut message = vec![0; u32::from_be_bytes(header) as usize];
+        program.read_exact(&mut message).unwrap();
+        let asked = FromProgram::decode(&message).unwrap();
+        (asked.id, asked.request.unwrap())
+    }
+    fn say(program: &mut UnixStream, id: u32, answer: impl Into<Answer>) {
+        let message = FromAgent { id, answer: Some(answer.into()) }.encode();
+        let length = u32::try_from(message.len()).unwrap();
+        program.write_all(&[&length.to_be_bytes()[..], &message].concat()).unwrap();
+    }
+    let item = Item {
+        position: 7,
+        conversation: ConversationId([0; 16]),
+        sender: UserName::new("bob").unwrap(),
+        device: DeviceId([0; 16]),
+        id: MessageId([0; 16]),
+        relay_time: 0,
+        sender_time: 0,
+        kind: Kind::Text,
+        body: Blob::new(b"once".to_vec()).unwrap(),
+        durability: Durability::Durable,
+    };
+    let world = World::new();
+    // In place of an agent: one that goes right after a message, whenever it likes.
+    let agent = UnixListener::bind(world.dir.path().join("qpc")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qpc"));
+    command.args(["receive", "--follow", "--run-dir"]).arg(world.dir.path());
+    let mut following = Program(command.stdout(Stdio::piped()).spawn().unwrap());
+    let (mut program, _) = agent.accept().unwrap();
+    let (id, request) = asked(&mut program);
+    assert_eq!(request, Receive { since: 0, unread: true }.into());
+    say(&mut program, id, item);
+    drop(program);
+    let (mut program, _) = agent.accept().unwrap();
+    let (_, request) = asked(&mut program);
+    assert_eq!(request, Receive { since: 7, unread: false }.into());
+    let pid = following.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let (id, request) = asked(&mut program);
+    assert_eq!(request, MarkRead { position: 7 }.into());
+    say(&mut program, id, Done {});
+    assert!(following.0.wait().unwrap().success());
+    let mut printed = String::new();
+    following.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "bob: once\n");
 }
 
 #[test]
