@@ -35,8 +35,8 @@ pub enum RunDirError {
         /// Whose it is.
         uid: u32,
     },
-    /// Everybody may write to it.
-    #[error("the run directory {} is writable by everybody: chmod o-w", .0.display())]
+    /// Others than its owner may write to it, and put another socket or a link in the place of the agent's.
+    #[error("the run directory {} is writable by others than its owner: chmod go-w", .0.display())]
     Writable(PathBuf),
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn check(path: &Path) -> Result<u32, RunDirError> {
     if found.uid() != 0 && found.uid() != Uid::effective().as_raw() {
         return Err(RunDirError::Owner { path: path_of(), uid: found.uid() });
     }
-    if found.mode() & 0o002 != 0 {
+    if found.mode() & 0o022 != 0 {
         return Err(RunDirError::Writable(path_of()));
     }
     Ok(found.gid())
@@ -71,13 +71,17 @@ mod tests {
         fs::write(at("file"), "").unwrap();
         assert!(matches!(check(&at("file")), Err(RunDirError::Missing { .. })));
         fs::create_dir(at("run")).unwrap();
+        let chmod = |mode| fs::set_permissions(at("run"), fs::Permissions::from_mode(mode)).unwrap();
+        chmod(0o755);
         assert_eq!(check(&at("run")).unwrap(), fs::metadata(at("run")).unwrap().gid());
         std::os::unix::fs::symlink(at("run"), at("link")).unwrap();
         assert!(matches!(check(&at("link")), Err(RunDirError::Missing { .. })));
-        fs::set_permissions(at("run"), fs::Permissions::from_mode(0o1777)).unwrap();
-        assert!(matches!(check(&at("run")), Err(RunDirError::Writable(_))));
+        for mode in [0o1777, 0o770, 0o757] {
+            chmod(mode);
+            assert!(matches!(check(&at("run")), Err(RunDirError::Writable(_))), "{mode:o}");
+        }
         if Uid::effective().is_root() {
-            fs::set_permissions(at("run"), fs::Permissions::from_mode(0o755)).unwrap();
+            chmod(0o755);
             std::os::unix::fs::chown(at("run"), Some(4321), None).unwrap();
             assert!(matches!(check(&at("run")), Err(RunDirError::Owner { uid: 4321, .. })));
         }

@@ -201,7 +201,7 @@ fn where_no_agent_runs() {
     fs::create_dir(&run_dir).unwrap();
     fs::set_permissions(&run_dir, Permissions::from_mode(0o1777)).unwrap();
     let (status, _, err) = run(&agent);
-    assert!(status == 1 && err.contains("writable by everybody"), "{err}");
+    assert!(status == 1 && err.contains("writable by others"), "{err}");
 }
 
 #[test]
