@@ -1,7 +1,7 @@
 //! Commands through the agent of this machine.
 
 use crate::args::{Args, Command, Usage, user_name};
-use crate::{Failure, outgoing, print, stop_signals, write_out};
+use crate::{Failure, notice, outgoing, print, stop_signals, write_out};
 use qpc_agent::local::{Local, LocalError};
 use qpc_agent::protocol::{
     Accept, Answer, AskStatus, CompareWith, Item, ListContacts, ListDevices, MarkRead, Notify, Receive, Send,
@@ -51,7 +51,7 @@ pub(crate) fn talk(args: &Args, mut agent: Local) -> Result<(), Failure> {
                 return Err(LocalError::Garbled.into());
             };
             if number.changed {
-                eprintln!("qpc: {}", print::new_identity(&user));
+                notice(&print::new_identity(&user));
             }
             out = format!("{}\n", &*number.digits);
         }
@@ -98,12 +98,12 @@ fn send(agent: &mut Local, recipient: &UserName, messages: &[String]) -> Result<
         let request = Send { recipient: recipient.clone(), kind: Kind::Text, body, wait: WAIT };
         let answer = agent.ask(request);
         if answer.is_err() && messages.len() > 1 {
-            eprintln!("qpc: {}", print::stopped(index, messages.len()));
+            notice(&print::stopped(index, messages.len()));
         }
         let Answer::Sent(sent) = answer? else { return Err(LocalError::Garbled.into()) };
         queued += usize::from(!sent.confirmed);
         for device in sent.refused.iter() {
-            eprintln!("qpc: {}", print::full_queue(recipient, device));
+            notice(&print::full_queue(recipient, device));
         }
     }
     match queued {
@@ -204,13 +204,13 @@ impl Receiving<'_> {
                 Answer::CaughtUp(so_far) => {
                     caught_up = true;
                     if so_far.missed {
-                        eprintln!("qpc: the agent has not kept all messages since then");
+                        notice("the agent has not kept all messages since then");
                     }
                     if self.mark_read(agent)? && until.is_some() {
                         return Ok(());
                     }
                 }
-                Answer::Happened(happened) => eprintln!("qpc: {}", print::harmless(&happened.text)),
+                Answer::Happened(happened) => notice(&print::harmless(&happened.text)),
                 Answer::Refused(refused) => return Err(LocalError::Refused(refused).into()),
                 _ => {}
             }

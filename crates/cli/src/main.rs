@@ -155,7 +155,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("qpc: {}", print::harmless(&failure.text()));
+            notice(&print::harmless(&failure.text()));
             ExitCode::from(failure.status())
         }
     }
@@ -213,7 +213,7 @@ async fn talk(args: &Args) -> Result<(), Failure> {
     let result = serve(args, &mut client, user.as_ref(), recipient.as_ref(), password, &messages).await;
     // An earlier command has said that it would go out.
     for event in client.events().iter().filter(|event| matches!(event, Event::NotSent { .. })) {
-        eprintln!("qpc: {}", print::event(event));
+        notice(&print::event(event));
     }
     client.disconnect().await;
     result
@@ -256,11 +256,11 @@ async fn serve(
             for (index, message) in messages.iter().enumerate() {
                 let sent = client.send(recipient, Kind::Text, message.as_bytes()).await;
                 if sent.is_err() && messages.len() > 1 {
-                    eprintln!("qpc: {}", print::stopped(index, messages.len()));
+                    notice(&print::stopped(index, messages.len()));
                 }
                 let sent = sent?;
                 for device in &sent.refused {
-                    eprintln!("qpc: {}", print::full_queue(recipient, device));
+                    notice(&print::full_queue(recipient, device));
                 }
             }
         }
@@ -279,7 +279,7 @@ async fn serve(
         (Command::SafetyNumber { .. }, Some(user)) => {
             let number = client.safety_number(user)?;
             if client.contacts()?.iter().any(|contact| contact.user == *user && contact.changed.is_some()) {
-                eprintln!("qpc: {}", print::new_identity(user));
+                notice(&print::new_identity(user));
             }
             write_out(format!("{number}\n").as_bytes())?;
         }
@@ -321,7 +321,7 @@ async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: boo
             Err(error) => return Err(error.into()),
         };
         for event in client.events() {
-            eprintln!("qpc: {}", print::event(&event));
+            notice(&print::event(&event));
         }
         let mut out = String::new();
         // Receipts are for programs that ask for them.
@@ -390,6 +390,11 @@ fn outgoing(text: Option<&OsString>, lines: bool) -> Result<Vec<String>, Failure
 
 /// Bytes of a message's body.
 const MAX_INPUT: u64 = qpc_client::MAX_BODY as u64;
+
+/// Says something on standard error. If nobody can hear it, the work goes on all the same.
+fn notice(text: &str) {
+    let _ = writeln!(io::stderr(), "qpc: {text}");
+}
 
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

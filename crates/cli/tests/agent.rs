@@ -12,7 +12,7 @@ use qpc_agent::protocol::{
 use qpc_client::{ConversationId, DeviceId, Durability, Kind, MessageId, UserName};
 use qpc_proto::wire::{Blob, Message, Text};
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -30,13 +30,17 @@ struct Agent {
 
 impl Agent {
     fn start(world: &World, relay: &Relay, user: &str, more: &[&str]) -> Self {
+        Self::start_with(world, relay, user, more, Stdio::inherit())
+    }
+
+    fn start_with(world: &World, relay: &Relay, user: &str, more: &[&str], log: Stdio) -> Self {
         let run_dir = world.dir.path().join(format!("run-{user}"));
         if !run_dir.exists() {
             fs::create_dir(&run_dir).unwrap();
             fs::set_permissions(&run_dir, Permissions::from_mode(0o755)).unwrap();
         }
         let mut command = world.qpc(relay, user, &["--user", user, "agent"]);
-        let process = command.arg("--run-dir").arg(&run_dir).args(more).spawn().unwrap();
+        let process = command.arg("--run-dir").arg(&run_dir).args(more).stderr(log).spawn().unwrap();
         let mut agent = Self { run_dir, process };
         while agent.try_status().is_none() {
             assert!(agent.process.try_wait().unwrap().is_none(), "the agent has ended");
@@ -180,6 +184,21 @@ fn programs_share_one_session() {
     assert_eq!(world.ok(&relay, "bob", &["--user", "bob", "send", "alice", "three"]), "");
     // And finds what nobody has read.
     assert_eq!(world.ok(&relay, "alice", &["--user", "alice", "receive"]), "bob: three\n");
+}
+
+#[test]
+fn nobody_has_to_read_the_log() {
+    let world = World::new();
+    let relay = world.relay();
+    people(&world, &relay, &["alice", "bob"]);
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let alice = Agent::start_with(&world, &relay, "alice", &[], full());
+    alice.until(|status| status["state"] == "connected");
+    alice.ok(&["send", "bob", "hello"]);
+    // Nor what a command says of its failure.
+    let status = alice.command(&["send", "nobody", "hello"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(alice.run(&["send", "nobody", "hello"]).0));
+    alice.stop();
 }
 
 #[test]
