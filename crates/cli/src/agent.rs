@@ -6,7 +6,8 @@ use qpc_agent::rights::Rule;
 use qpc_agent::server::{Options, Server};
 use qpc_agent::service::Config;
 use qpc_client::executor::{Descriptor, readable, sleep, unless};
-use qpc_client::{Client, ErrorKind, Password, RelayEndpoint, UserName};
+use qpc_client::{Client, Error, ErrorKind, Password, RelayEndpoint, UserName};
+use qpc_proto::message::ErrorCode;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub(crate) async fn serve(args: &Args, rules: &[Rule], window: Duration) -> Resu
     Ok(server.run(client, stop).await?)
 }
 
-/// Logs in with the password, which leaves a key file. A relay that cannot be reached is waited for.
+/// Logs in with the password, which leaves a key file. A relay that cannot be reached, or is not well, is waited for.
 async fn enrol(
     endpoint: &RelayEndpoint,
     options: &qpc_client::Options,
@@ -58,12 +59,29 @@ async fn enrol(
             },
             Err(error) => error,
         };
-        if !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout) {
-            return Err(error.into());
-        }
+        let Some(least) = passes(&error) else { return Err(error.into()) };
         log(&format!("cannot log in yet: {error}"));
-        sleep(pause).await;
+        sleep(pause.max(least)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How long to wait at least before trying again, if that can help.
+fn passes(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Refused { code: ErrorCode::RateLimited | ErrorCode::Busy, detail, .. } => {
+            Some(Duration::from_secs(*detail).min(LONGEST_WAIT))
+        }
+        Error::Refused {
+            code:
+                ErrorCode::Internal
+                | ErrorCode::StorageFailed
+                | ErrorCode::StorageFull
+                | ErrorCode::StorageReadOnly,
+            ..
+        } => Some(Duration::ZERO),
+        error if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout) => Some(Duration::ZERO),
+        _ => None,
     }
 }
 
@@ -74,3 +92,21 @@ fn log(text: &str) {
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// However long the relay says.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_relay_says_decides_whether_to_wait() {
+        let refused = |code, detail| passes(&Error::Refused { code, reason: String::new(), detail });
+        assert_eq!(refused(ErrorCode::RateLimited, 90), Some(Duration::from_secs(90)));
+        assert_eq!(refused(ErrorCode::Busy, u64::MAX), Some(LONGEST_WAIT));
+        // Here it says something else.
+        assert_eq!(refused(ErrorCode::StorageFull, 90), Some(Duration::ZERO));
+        assert_eq!(refused(ErrorCode::Rejected, 0), None);
+        assert_eq!((passes(&Error::Timeout), passes(&Error::AuthFailed)), (Some(Duration::ZERO), None));
+    }
+}

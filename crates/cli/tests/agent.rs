@@ -202,6 +202,24 @@ fn nobody_has_to_read_the_log() {
 }
 
 #[test]
+fn a_damaged_key_file_takes_the_password_again() {
+    let world = World::new();
+    let relay = world.relay();
+    people(&world, &relay, &["alice"]);
+    let alice = Agent::start(&world, &relay, "alice", &[]);
+    alice.stop();
+    let of_relay = fs::read_dir(world.dir.path().join("alice")).unwrap().next().unwrap().unwrap().path();
+    let key_file = of_relay.join("alice@").join("state.key");
+    fs::write(&key_file, "short").unwrap();
+    let alice = Agent::start(&world, &relay, "alice", &[]);
+    assert_eq!(fs::metadata(key_file).unwrap().len(), 32);
+    // It is still the same device.
+    alice.until(|status| status["state"] == "connected");
+    assert_eq!(alice.ok(&["devices"]).lines().count(), 1);
+    alice.stop();
+}
+
+#[test]
 fn where_no_agent_runs() {
     let world = World::new();
     let run_dir = world.dir.path().join("run");

@@ -95,9 +95,12 @@ impl StateDir {
         key.open(slots.device.as_ref(), &slots.key_file).ok_or_else(missing)
     }
 
+    /// The key file's key; a new one if there is none, or one that is none: what was sealed under that is lost anyway.
     pub(crate) fn make_key_file(&self) -> Result<SlotKey, Error> {
-        if let Some(key) = self.key_file()? {
-            return Ok(key);
+        match self.key_file() {
+            Ok(Some(key)) => return Ok(key),
+            Ok(None) | Err(Error::StateKey(_)) => {}
+            Err(error) => return Err(error),
         }
         let key = Zeroizing::new(random::<32>()?);
         self.write_file("state.key", &*key)?;
@@ -202,6 +205,11 @@ mod tests {
         assert_eq!(dir.slots().unwrap().unwrap(), slots);
         let again = dir.make_key_file().unwrap();
         assert_eq!(*again.open(b"device", &slots.key_file).unwrap(), [3; 32]);
+        // A damaged one is of no use to anybody.
+        fs::write(dir.path().join("state.key"), [3; 5]).unwrap();
+        assert!(matches!(dir.key_file(), Err(Error::StateKey(_))));
+        let new = dir.make_key_file().unwrap();
+        assert!(new.open(b"device", &slots.key_file).is_none() && dir.key_file().unwrap().is_some());
         for file in ["slots", "state.key"] {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();

@@ -283,11 +283,11 @@ impl Client {
         dir: &StateDir,
     ) -> Result<Slots, Error> {
         let owner = device.as_ref();
-        let key_file = match (self.options.keep_key, dir.key_file()?) {
-            (true, _) => dir.make_key_file()?.seal(owner, key)?,
-            (false, Some(file)) => file.seal(owner, key)?,
-            (false, None) => Blob::default(),
+        let file = match self.options.keep_key {
+            true => Some(dir.make_key_file()?),
+            false => dir.key_file()?,
         };
+        let key_file = file.map_or_else(|| Ok(Blob::default()), |file| file.seal(owner, key))?;
         Ok(Slots { device, password: export.key(STATE_KEY)?.seal(owner, key)?, key_file })
     }
 
