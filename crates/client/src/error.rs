@@ -192,6 +192,21 @@ impl Error {
         self.is_of_the_link() || matches!(self, Self::Protocol | Self::Refused { .. } | Self::Untrusted(_))
     }
 
+    /// Whether it is a message's own: to send the same to the same again helps only if somebody does something.
+    pub(crate) fn is_of_the_message(&self) -> bool {
+        match self {
+            Self::NoDevice(_) | Self::UnknownUser(_) => true,
+            Self::Engine(error) => {
+                matches!(error, EngineError::IdentityChanged { .. } | EngineError::TooLarge)
+            }
+            Self::Refused { code, .. } => matches!(
+                code,
+                ErrorCode::Invalid | ErrorCode::Rejected | ErrorCode::TooLarge | ErrorCode::Unsupported
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether a new connection may help.
     pub(crate) fn is_of_the_link(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Timeout | Self::Resolve { .. })

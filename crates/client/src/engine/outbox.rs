@@ -456,7 +456,10 @@ fn is_receipt(message: &MessagePurpose) -> bool {
 fn wait_for(error: &Error) -> Option<u64> {
     match error.code {
         ErrorCode::Busy | ErrorCode::RateLimited => Some(error.detail.clamp(1, MAX_WAIT)),
-        ErrorCode::Internal | ErrorCode::StorageFailed => Some(RETRY),
+        ErrorCode::Internal
+        | ErrorCode::StorageFull
+        | ErrorCode::StorageReadOnly
+        | ErrorCode::StorageFailed => Some(RETRY),
         ErrorCode::NotAuthenticated => Some(1),
         _ => None,
     }

@@ -90,8 +90,8 @@ pub(super) struct Following {
     /// Queued messages that are in the outbox.
     submitted: Vec<(MessageId, UserName)>,
     /// When what is in the outbox is sent again: the relay wanted to be left alone until then.
-    again_at: Option<Instant>,
-    updates: VecDeque<Update>,
+    pub(super) again_at: Option<Instant>,
+    pub(super) updates: VecDeque<Update>,
     inbox: VecDeque<InboxMessage>,
     /// The last message of the inbox that the program was given.
     given: Option<u64>,
@@ -111,6 +111,12 @@ pub(super) struct Following {
 impl Following {
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    /// The relay wants to be left alone for so many seconds.
+    pub(super) fn send_again_in(&mut self, seconds: u64) {
+        let at = Instant::now() + Duration::from_secs(seconds.clamp(1, 300));
+        self.again_at = self.again_at.max(Some(at));
     }
 }
 
@@ -279,10 +285,7 @@ impl Client {
     }
 
     /// Sends what the relay did not want earlier.
-    async fn send_again(&mut self, deadline: Instant) -> Result<(), Error> {
-        if let Some(error) = self.postponed.take() {
-            self.following.again_at = Some(Instant::now() + Duration::from_secs(error.detail.clamp(1, 300)));
-        }
+    pub(super) async fn send_again(&mut self, deadline: Instant) -> Result<(), Error> {
         if self.following.again_at.is_some_and(|at| at <= Instant::now()) {
             self.following.again_at = None;
             for outgoing in self.engine()?.outbox()? {
@@ -323,34 +326,30 @@ impl Client {
     }
 
     /// Sends what is held, the oldest first. What only has to wait stays held, and what is behind it waits with it.
-    async fn send_held(&mut self, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn send_held(&mut self, deadline: Instant) -> Result<(), Error> {
         // What the relay has put off waits in the outbox, which is not to fill up behind that.
         if self.following.again_at.is_some() || self.following.held_at.is_some_and(|at| at > Instant::now()) {
             return Ok(());
         }
         self.following.held_at = None;
-        while self.postponed.is_none() && self.following.submitted.len() < MAX_QUEUED {
+        while self.following.again_at.is_none() && self.following.submitted.len() < MAX_QUEUED {
             let Some((number, recipient, envelope)) = self.engine()?.first_held()? else { break };
             let prepared = match self.conversation(&recipient, deadline).await {
                 Ok(id) => self.engine()?.send_held(number, id, &envelope).map_err(Error::from),
                 Err(error) => Err(error),
             };
             match prepared {
-                Err(error)
-                    if error.is_of_the_link() && self.link.as_ref().is_none_or(|link| link.is_closed()) =>
-                {
-                    return Err(error);
-                }
-                Err(error) if is_temporary(&error) => {
-                    log::info!("what is held waits: {error}");
-                    self.following.held_at = Some(Instant::now() + HELD_PAUSE);
-                    break;
-                }
-                Err(Error::Engine(error)) if error.is_of_the_device() => return Err(error.into()),
-                Err(error) => {
+                Err(error) if self.has_ended_with(&error) => return Err(error),
+                Err(error) if error.is_of_the_message() => {
                     self.engine()?.drop_held(number)?;
                     let id = envelope.id;
                     self.following.updates.push_back(Update::NotSent { id, recipient, error });
+                }
+                // Its sender was told that it goes out by itself.
+                Err(error) => {
+                    log::info!("what is held waits: {error}");
+                    self.following.held_at = Some(Instant::now() + HELD_PAUSE);
+                    break;
                 }
                 Ok(outgoing) => {
                     self.following.submitted.push((envelope.id, recipient));
@@ -361,17 +360,15 @@ impl Client {
         }
         Ok(())
     }
-}
 
-/// Whether an error is over after a while, though the connection is well.
-fn is_temporary(error: &Error) -> bool {
-    match error {
-        Error::Timeout => true,
-        Error::Refused { code, .. } => matches!(
-            code,
-            ErrorCode::Busy | ErrorCode::RateLimited | ErrorCode::Internal | ErrorCode::StorageFailed
-        ),
-        _ => false,
+    /// Whether an error is the session's or the device's, and not one message's or one conversation's.
+    fn has_ended_with(&self, error: &Error) -> bool {
+        match error {
+            Error::NotLoggedIn | Error::Replaced | Error::Revoked => true,
+            Error::Refused { code: ErrorCode::NotAuthenticated, .. } => true,
+            Error::Engine(error) => error.is_of_the_device(),
+            error => error.may_pass() && self.link.as_ref().is_none_or(|link| link.is_closed()),
+        }
     }
 }
 

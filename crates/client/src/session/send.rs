@@ -86,6 +86,7 @@ impl Client {
         id: &MessageId,
         deadline: Instant,
     ) -> Result<Result<Stored, Error>, Error> {
+        self.postponed = None;
         let mut submitted = self.submit(outgoing, deadline).await.map(drop);
         loop {
             match std::mem::replace(&mut submitted, Ok(())) {
@@ -230,6 +231,7 @@ impl Client {
                     let pause = Duration::from_secs((*seconds).clamp(1, 30));
                     if Instant::now() + pause >= deadline {
                         // It stays in the outbox; who waits for it learns why it has not gone out.
+                        self.following.send_again_in(*seconds);
                         if let Request::SendMessage(_) = &request {
                             self.postponed = Some(error.clone());
                         }

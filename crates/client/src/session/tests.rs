@@ -6,12 +6,13 @@ use crate::link::tests as link;
 use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy};
 use crate::state::StateDir;
 use qpc_journal::Batch;
+use qpc_proto::envelope::Kind;
 use qpc_proto::frame::{self, Decoder};
-use qpc_proto::id::{ConversationId, Fingerprint, Generation};
+use qpc_proto::id::{ConversationId, Fingerprint, Generation, PublicKey};
 use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CLAIM};
 use qpc_proto::message::{
-    Accepted, ClientFrame, Conversation, Conversations, Delivery, Done, Durability, Entry, RefusedEntry,
-    RelayFrame, Session,
+    Accepted, ClientFrame, Conversation, Conversations, Delivery, Done, Durability, Entry, KeyPackages,
+    Notice, NoticeKind, RefusedEntry, RelayFrame, Session,
 };
 use qpc_proto::wire::{List, Message as _};
 use qpc_transport::executor::{block_on, unless};
@@ -96,6 +97,72 @@ fn what_cannot_be_done_does_not_stop_the_rest() {
     });
 }
 
+#[test]
+fn what_is_held_waits_for_whatever_is_not_its_own_fault() {
+    block_on(async {
+        let codes = [
+            ErrorCode::StorageFull,
+            ErrorCode::StorageReadOnly,
+            ErrorCode::Internal,
+            ErrorCode::UnknownConversation,
+            ErrorCode::Unknown(999),
+        ];
+        for code in codes {
+            let mut world = World::new().await;
+            world.open_session().await.unwrap();
+            world.hold("carol");
+            world.hold("carol");
+            world.relay.refuse = Some(code);
+            world.send_held().await.unwrap();
+            assert_eq!(world.client.waiting(), 2, "{code:?}");
+            assert!(world.client.following.updates.is_empty(), "{code:?}");
+        }
+
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        world.hold("carol");
+        world.relay.refuse = Some(ErrorCode::Rejected);
+        world.send_held().await.unwrap();
+        assert_eq!(world.client.waiting(), 0);
+        assert!(matches!(world.client.following.updates[0], Update::NotSent { .. }));
+    });
+}
+
+#[test]
+fn what_is_held_outlives_the_session() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        world.hold("carol");
+        world.hold("dave");
+        world.relay.end.say(0, Notice { kind: NoticeKind::Replaced }).await;
+        assert!(matches!(world.send_held().await, Err(Error::Replaced)));
+        assert_eq!(world.client.waiting(), 2);
+    });
+}
+
+#[test]
+fn a_conversation_that_the_relay_could_not_begin_is_begun_again() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        world.hold("carol");
+        world.relay.refuse_commits = Some(ErrorCode::StorageFailed);
+        world.send_held().await.unwrap();
+        assert_eq!(world.relay.commits, 1);
+        world.send_held().await.unwrap();
+        assert_eq!((world.relay.commits, world.client.waiting()), (1, 1));
+
+        world.relay.refuse_commits = None;
+        world.client.following.again_at = Some(Instant::now());
+        let World { client, relay, .. } = &mut world;
+        relay.during(client.send_again(Instant::now())).await.unwrap();
+        assert_eq!((world.relay.commits, world.client.waiting()), (2, 1));
+        let engine = world.client.engine().unwrap();
+        assert!(engine.direct(&UserName::new("carol").unwrap()).is_some_and(|known| known.joined));
+    });
+}
+
 /// A client whose device is in a group, and its relay.
 struct World {
     client: Client,
@@ -126,7 +193,7 @@ impl World {
         }
         let mut engine = Engine::create(journal, Arc::new(entropy), device, certificate).unwrap();
 
-        let relay = Relay::new(end, engine.account().device);
+        let relay = Relay::new(end, engine.account().device, engine.account().identity_key);
         engine.session_opened(&relay.session).unwrap();
         let found = relay.conversation();
         engine.conversation_opened(&UserName::new("bob").unwrap(), &found).unwrap();
@@ -155,6 +222,17 @@ impl World {
         let deadline = Instant::now() + client.options.patience;
         relay.during(client.catch_up(deadline)).await
     }
+
+    fn hold(&mut self, recipient: &str) {
+        let envelope = envelope(Kind::Text, b"hello", false).unwrap();
+        self.client.hold(&UserName::new(recipient).unwrap(), &envelope).unwrap();
+    }
+
+    async fn send_held(&mut self) -> Result<(), Error> {
+        let Self { client, relay, .. } = self;
+        let deadline = Instant::now() + client.options.patience;
+        relay.during(client.send_held(deadline)).await
+    }
 }
 
 /// The relay's end, and what it says.
@@ -169,10 +247,17 @@ struct Relay {
     lists: usize,
     groups: usize,
     probes: usize,
+    /// How many commits it was given.
+    commits: usize,
+    /// What it answers to who wants a conversation, and to commits.
+    refuse: Option<ErrorCode>,
+    refuse_commits: Option<ErrorCode>,
+    /// Of all accounts.
+    identity: PublicKey,
 }
 
 impl Relay {
-    fn new(end: link::Relay, device: DeviceId) -> Self {
+    fn new(end: link::Relay, device: DeviceId, identity: PublicKey) -> Self {
         let session = Session {
             device,
             last_number: 0,
@@ -181,7 +266,19 @@ impl Relay {
             last_resort: true,
             generation: Generation([1; 16]),
         };
-        Self { end, session, epoch: 1, queue: BTreeSet::new(), lists: 0, groups: 0, probes: 0 }
+        Self {
+            end,
+            session,
+            epoch: 1,
+            queue: BTreeSet::new(),
+            lists: 0,
+            groups: 0,
+            probes: 0,
+            commits: 0,
+            refuse: None,
+            refuse_commits: None,
+            identity,
+        }
     }
 
     /// Answers until `client` is done.
@@ -222,8 +319,21 @@ impl Relay {
             }
             Request::FetchGroup(_) => {
                 self.groups += 1;
-                let code = ErrorCode::Internal;
-                qpc_proto::message::Error { code, reason: Default::default(), detail: 0 }.into()
+                refusal(ErrorCode::Internal)
+            }
+            Request::OpenDirect(_) => match self.refuse {
+                Some(code) => refusal(code),
+                None => Conversation { id: ConversationId([2; 16]), epoch: 0, ..self.conversation() }.into(),
+            },
+            Request::FetchKeyPackages(_) => KeyPackages {
+                identity_key: self.identity,
+                packages: List::default(),
+                without: List::default(),
+            }
+            .into(),
+            Request::SubmitCommit(commit) => {
+                self.commits += 1;
+                self.refuse_commits.map_or_else(|| Accepted { epoch: commit.epoch + 1 }.into(), refusal)
             }
             Request::FetchDelivery(fetch) => {
                 self.probes += 1;
@@ -248,6 +358,10 @@ impl Relay {
     async fn push(&mut self, seq: u64) {
         self.end.say(0, Delivery { seq, too_large: 0, entry: Some(entry()) }).await;
     }
+}
+
+fn refusal(code: ErrorCode) -> Reply {
+    qpc_proto::message::Error { code, reason: Default::default(), detail: 0 }.into()
 }
 
 /// An entry that changes nothing.
