@@ -426,7 +426,11 @@ impl Service {
         if let Some(before) = self.inbox_next.replace(next) {
             self.counters.received += next.saturating_sub(before);
         }
-        self.counters.dropped += session.bound_inbox(MAX_KEPT, MAX_KEPT_BYTES)?;
+        self.counters.dropped += match session.bound_inbox(MAX_KEPT, MAX_KEPT_BYTES) {
+            // What is there can still be read.
+            Err(error) if error.is_full() => 0,
+            dropped => dropped?,
+        };
         let readers: Vec<Program> = self
             .programs
             .iter()

@@ -23,6 +23,8 @@ struct Relay {
     read: u64,
     sent: Vec<(UserName, Kind, Vec<u8>)>,
     full: bool,
+    /// The disk is: nothing can be forgotten.
+    disk_full: bool,
     trouble: Option<&'static str>,
     contacts: Vec<qpc_client::Contact>,
     accepted: Vec<UserName>,
@@ -70,6 +72,9 @@ impl Session for Relay {
     }
 
     fn bound_inbox(&mut self, messages: u64, _: u64) -> Result<u64, Error> {
+        if self.disk_full {
+            return Err(qpc_journal::Error::Full.into());
+        }
         let dropped = (self.inbox.len() as u64).saturating_sub(messages);
         self.inbox.drain(..usize::try_from(dropped).unwrap());
         self.gone += dropped;
@@ -283,6 +288,17 @@ fn who_has_no_right_at_all_is_told_so_and_closed() {
     world.say(1, 1, to_bob(0));
     world.edge(true);
     assert!(world.relay.sent.is_empty() && world.heard(1).is_empty());
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_reading() {
+    let mut world = World::new(&[]);
+    world.open(1, 0);
+    world.relay.disk_full = true;
+    world.relay.deliver(Kind::Text, b"still there");
+    world.say(1, 1, Receive { since: 0, unread: false });
+    world.work();
+    assert!(matches!(&world.heard(1)[..], [(1, Answer::Item(_)), (1, Answer::CaughtUp(_))]));
 }
 
 #[test]

@@ -187,6 +187,13 @@ impl Error {
         }
     }
 
+    /// Whether the state cannot be written to for want of space, or because the file system takes no writes. What is there
+    /// can still be read, and somebody may make room.
+    pub fn is_full(&self) -> bool {
+        use qpc_journal::Error::{Full, ReadOnly};
+        matches!(self, Self::Engine(EngineError::Journal(Full | ReadOnly)))
+    }
+
     /// Whether it may be over after a while, of itself or when somebody has seen to the relay.
     pub(crate) fn may_pass(&self) -> bool {
         self.is_of_the_link() || matches!(self, Self::Protocol | Self::Refused { .. } | Self::Untrusted(_))

@@ -159,7 +159,8 @@ impl Client {
             match done {
                 Ok(Some(())) => {}
                 Ok(None) => return Ok(None),
-                Err(error) if error.may_pass() => {
+                // While nothing can be written nothing can be taken from the relay either.
+                Err(error) if error.may_pass() || error.is_full() => {
                     self.lose(&error)?;
                     looked = false;
                 }
@@ -366,6 +367,7 @@ impl Client {
         match error {
             Error::NotLoggedIn | Error::Replaced | Error::Revoked => true,
             Error::Refused { code: ErrorCode::NotAuthenticated, .. } => true,
+            error if error.is_full() => false,
             Error::Engine(error) => error.is_of_the_device(),
             error => error.may_pass() && self.link.as_ref().is_none_or(|link| link.is_closed()),
         }

@@ -100,7 +100,10 @@ impl Client {
         if self.maintained.is_none_or(|at| at.elapsed() > MAINTENANCE) {
             self.maintained = Some(Instant::now());
             let uptime = self.started.elapsed();
-            self.engine()?.maintain(uptime)?;
+            match self.engine()?.maintain(uptime).map_err(Error::from) {
+                Err(error) if error.is_full() => log::warn!("the journal cannot be cleaned: {error}"),
+                other => other?,
+            }
         }
         Ok(())
     }

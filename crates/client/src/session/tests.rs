@@ -4,11 +4,10 @@ use super::*;
 use crate::engine::Want;
 use crate::link::tests as link;
 use crate::mls::{DeviceSecret, IdentitySecret, SystemEntropy};
-use crate::state::StateDir;
-use qpc_journal::Batch;
+use qpc_journal::{Batch, Directory, Journal};
 use qpc_proto::envelope::Kind;
 use qpc_proto::frame::{self, Decoder};
-use qpc_proto::id::{ConversationId, Fingerprint, Generation, PublicKey};
+use qpc_proto::id::{ConversationId, Generation, PublicKey};
 use qpc_proto::limits::{MAX_BULK_FRAME, MAX_CLAIM};
 use qpc_proto::message::{
     Accepted, ClientFrame, Conversation, Conversations, Delivery, Done, Durability, Entry, KeyPackages,
@@ -17,9 +16,9 @@ use qpc_proto::message::{
 use qpc_proto::wire::{List, Message as _};
 use qpc_transport::executor::{block_on, unless};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
-use zeroize::Zeroizing;
 
 const CONVERSATION: ConversationId = ConversationId([1; 16]);
 
@@ -163,6 +162,40 @@ fn a_conversation_that_the_relay_could_not_begin_is_begun_again() {
     });
 }
 
+#[test]
+fn a_full_disk_is_waited_out() {
+    block_on(async {
+        let mut world = World::with_budget(256 * 1024).await;
+        world.open_session().await.unwrap();
+        let mut held = 0;
+        for body in [40_000, 2_000, 1] {
+            let envelope = envelope(Kind::Text, &vec![b'a'; body], false).unwrap();
+            let carol = UserName::new("carol").unwrap();
+            let error = loop {
+                match world.client.hold(&carol, &envelope) {
+                    Ok(()) => held += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.is_full(), "{error}");
+        }
+        world.send_held().await.unwrap();
+        assert_eq!(world.client.waiting(), held);
+        assert!(world.client.following.updates.is_empty());
+
+        // What comes now cannot be stored.
+        assert!(matches!(world.next().await, Ok(Some(Update::Connected))));
+        world.relay.push(1).await;
+        let lost = world.next().await;
+        assert!(
+            matches!(&lost, Ok(Some(Update::Disconnected { reason })) if reason.contains("full")),
+            "{lost:?}"
+        );
+        assert!(world.client.trouble().is_some_and(|trouble| trouble.contains("full")));
+        assert_eq!(world.client.messages_after(0, 1).unwrap().len(), 0);
+    });
+}
+
 /// A client whose device is in a group, and its relay.
 struct World {
     client: Client,
@@ -177,20 +210,36 @@ impl World {
 
     /// With these rows in its journal.
     async fn with(rows: &[(&[u8], &[u8])]) -> Self {
+        Self::with_journal(|path| {
+            let mut journal = Journal::open(Directory::open(path).unwrap(), Default::default()).unwrap().0;
+            for (key, row) in rows {
+                let mut batch = Batch::new();
+                batch.put(*key, *row);
+                journal.commit(&batch).unwrap();
+            }
+            journal
+        })
+        .await
+    }
+
+    /// With a journal that takes no more than so many bytes.
+    async fn with_budget(max_bytes: u64) -> Self {
+        Self::with_journal(|path| {
+            let options = qpc_journal::Options { max_bytes, segment_bytes: 64 * 1024, ..Default::default() };
+            Journal::open(Directory::open(path).unwrap(), options).unwrap().0
+        })
+        .await
+    }
+
+    async fn with_journal(journal: impl FnOnce(&Path) -> Journal<Directory>) -> Self {
         let (link, end) = link::connected(64 * 1024).await;
         let state = tempfile::tempdir().unwrap();
         let user = UserName::new("alice").unwrap();
-        let dir = StateDir::new(state.path(), &Fingerprint([0; 32]), &user);
         let entropy = SystemEntropy::new();
         let identity = IdentitySecret::generate(&entropy).unwrap();
         let device = DeviceSecret::generate(&entropy).unwrap();
         let certificate = device.certify(&user, &identity);
-        let mut journal = dir.journal(&Zeroizing::new([1; 32])).unwrap();
-        for (key, row) in rows {
-            let mut batch = Batch::new();
-            batch.put(*key, *row);
-            journal.commit(&batch).unwrap();
-        }
+        let journal = journal(&state.path().join("journal"));
         let mut engine = Engine::create(journal, Arc::new(entropy), device, certificate).unwrap();
 
         let relay = Relay::new(end, engine.account().device, engine.account().identity_key);
@@ -221,6 +270,11 @@ impl World {
         let Self { client, relay, .. } = self;
         let deadline = Instant::now() + client.options.patience;
         relay.during(client.catch_up(deadline)).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Update>, Error> {
+        let Self { client, relay, .. } = self;
+        relay.during(client.next(&Interrupt::default())).await
     }
 
     fn hold(&mut self, recipient: &str) {
