@@ -209,9 +209,9 @@ impl<S: Storage> Engine<S> {
         self.state.held.len() + sent.count()
     }
 
-    /// The first message that is held: its number, whom it is for, and it. One that is damaged is dropped.
-    pub fn first_held(&mut self) -> Result<Option<(u64, UserName, Envelope)>, EngineError> {
-        while let Some(&number) = self.state.held.keys().next() {
+    /// The first held message from this number on: its own number, whom it is for, and it. One that is damaged is dropped.
+    pub fn next_held(&mut self, from: u64) -> Result<Option<(u64, UserName, Envelope)>, EngineError> {
+        while let Some((&number, _)) = self.state.held.range(from..).next() {
             match self.held(number) {
                 Err(error) if error.is_lost() => {
                     log::error!("a message that waited is lost: {error}");

@@ -12,7 +12,7 @@ use qpc_proto::envelope::{Envelope, Kind};
 use qpc_proto::id::{ConversationId, DeviceId, MessageId, UserName};
 use qpc_proto::message::ErrorCode;
 use qpc_transport::executor::{sleep_until, unless};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,8 +77,12 @@ impl Interrupt {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     async fn wait(&self) {
-        poll_fn(|_| if self.0.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| if self.is_set() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
 
@@ -102,8 +106,8 @@ pub(super) struct Following {
     lost: Option<String>,
     /// Why there was none when it was tried last.
     trouble: Option<String>,
-    /// When what is held is tried again.
-    held_at: Option<Instant>,
+    /// Recipients whose held messages wait, and until when.
+    pub(super) waits: BTreeMap<UserName, Instant>,
     retry_at: Option<Instant>,
     pause: Duration,
 }
@@ -248,11 +252,16 @@ impl Client {
 
     /// Waits for something to come, or for something to be due.
     async fn idle(&mut self, interrupt: &Interrupt) -> Result<Option<()>, Error> {
+        if interrupt.is_set() {
+            return Ok(None);
+        }
         let now = Instant::now();
+        let following = &self.following;
         // A message may wait for its group to get somewhere.
-        let waiting = self.following.again_at.or_else(|| (!self.outcomes.is_empty()).then_some(now + STEP));
-        let until =
-            [waiting, self.following.held_at].into_iter().flatten().fold(now + MAINTENANCE, Instant::min);
+        let waiting = following.again_at.or_else(|| (!self.outcomes.is_empty()).then_some(now + STEP));
+        // As long as the relay wants to be left alone nothing of this is due.
+        let held = following.waits.values().copied().min().filter(|_| following.again_at.is_none());
+        let until = [waiting, held].into_iter().flatten().fold(now + MAINTENANCE, Instant::min);
         unless(interrupt.wait(), self.wait(until)).await.transpose()
     }
 
@@ -326,15 +335,22 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is held, the oldest first. What only has to wait stays held, and what is behind it waits with it.
+    /// Sends what is held, the oldest first. What only has to wait stays held, and what is behind it to the same recipient
+    /// waits with it.
     pub(super) async fn send_held(&mut self, deadline: Instant) -> Result<(), Error> {
         // What the relay has put off waits in the outbox, which is not to fill up behind that.
-        if self.following.again_at.is_some() || self.following.held_at.is_some_and(|at| at > Instant::now()) {
+        if self.following.again_at.is_some() {
             return Ok(());
         }
-        self.following.held_at = None;
+        let now = Instant::now();
+        self.following.waits.retain(|_, until| *until > now);
+        let mut from = 0;
         while self.following.again_at.is_none() && self.following.submitted.len() < MAX_QUEUED {
-            let Some((number, recipient, envelope)) = self.engine()?.first_held()? else { break };
+            let Some((number, recipient, envelope)) = self.engine()?.next_held(from)? else { break };
+            from = number + 1;
+            if self.following.waits.contains_key(&recipient) {
+                continue;
+            }
             let prepared = match self.conversation(&recipient, deadline).await {
                 Ok(id) => self.engine()?.send_held(number, id, &envelope).map_err(Error::from),
                 Err(error) => Err(error),
@@ -348,9 +364,8 @@ impl Client {
                 }
                 // Its sender was told that it goes out by itself.
                 Err(error) => {
-                    log::info!("what is held waits: {error}");
-                    self.following.held_at = Some(Instant::now() + HELD_PAUSE);
-                    break;
+                    log::info!("what is held for {recipient} waits: {error}");
+                    self.following.waits.insert(recipient, Instant::now() + HELD_PAUSE);
                 }
                 Ok(outgoing) => {
                     self.following.submitted.push((envelope.id, recipient));

@@ -15,7 +15,7 @@ use qpc_proto::message::{
 };
 use qpc_proto::wire::{List, Message as _};
 use qpc_transport::executor::{block_on, unless};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ fn what_is_held_waits_for_whatever_is_not_its_own_fault() {
             world.open_session().await.unwrap();
             world.hold("carol");
             world.hold("carol");
-            world.relay.refuse = Some(code);
+            world.relay.refuse.insert(user("carol"), code);
             world.send_held().await.unwrap();
             assert_eq!(world.client.waiting(), 2, "{code:?}");
             assert!(world.client.following.updates.is_empty(), "{code:?}");
@@ -120,7 +120,7 @@ fn what_is_held_waits_for_whatever_is_not_its_own_fault() {
         let mut world = World::new().await;
         world.open_session().await.unwrap();
         world.hold("carol");
-        world.relay.refuse = Some(ErrorCode::Rejected);
+        world.relay.refuse.insert(user("carol"), ErrorCode::Rejected);
         world.send_held().await.unwrap();
         assert_eq!(world.client.waiting(), 0);
         assert!(matches!(world.client.following.updates[0], Update::NotSent { .. }));
@@ -158,7 +158,40 @@ fn a_conversation_that_the_relay_could_not_begin_is_begun_again() {
         relay.during(client.send_again(Instant::now())).await.unwrap();
         assert_eq!((world.relay.commits, world.client.waiting()), (2, 1));
         let engine = world.client.engine().unwrap();
-        assert!(engine.direct(&UserName::new("carol").unwrap()).is_some_and(|known| known.joined));
+        assert!(engine.direct(&user("carol")).is_some_and(|known| known.joined));
+    });
+}
+
+#[test]
+fn who_cannot_be_written_to_does_not_hold_up_others() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        world.relay.refuse.insert(user("carol"), ErrorCode::Internal);
+        for recipient in ["carol", "dave", "carol"] {
+            world.hold(recipient);
+        }
+        world.send_held().await.unwrap();
+        assert_eq!((world.relay.commits, world.client.waiting()), (1, 2));
+        // Not even asked for again before its time.
+        world.relay.refuse.clear();
+        world.send_held().await.unwrap();
+        assert_eq!((world.relay.commits, world.client.waiting()), (1, 2));
+    });
+}
+
+#[test]
+fn what_is_due_only_later_is_waited_for() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        assert!(matches!(world.next().await, Ok(Some(Update::Connected))));
+        world.hold("carol");
+        world.client.following.waits.insert(user("carol"), Instant::now());
+        world.client.following.again_at = Some(Instant::now() + Duration::from_secs(60));
+        assert!(timeout(Duration::ZERO, world.client.next(&Interrupt::default())).await.is_none());
+        // It has not gone round and round until then.
+        assert!(world.client.following.again_at.is_some());
     });
 }
 
@@ -170,7 +203,7 @@ fn a_full_disk_is_waited_out() {
         let mut held = 0;
         for body in [40_000, 2_000, 1] {
             let envelope = envelope(Kind::Text, &vec![b'a'; body], false).unwrap();
-            let carol = UserName::new("carol").unwrap();
+            let carol = user("carol");
             let error = loop {
                 match world.client.hold(&carol, &envelope) {
                     Ok(()) => held += 1,
@@ -234,18 +267,18 @@ impl World {
     async fn with_journal(journal: impl FnOnce(&Path) -> Journal<Directory>) -> Self {
         let (link, end) = link::connected(64 * 1024).await;
         let state = tempfile::tempdir().unwrap();
-        let user = UserName::new("alice").unwrap();
+        let alice = user("alice");
         let entropy = SystemEntropy::new();
         let identity = IdentitySecret::generate(&entropy).unwrap();
         let device = DeviceSecret::generate(&entropy).unwrap();
-        let certificate = device.certify(&user, &identity);
+        let certificate = device.certify(&alice, &identity);
         let journal = journal(&state.path().join("journal"));
         let mut engine = Engine::create(journal, Arc::new(entropy), device, certificate).unwrap();
 
         let relay = Relay::new(end, engine.account().device, engine.account().identity_key);
         engine.session_opened(&relay.session).unwrap();
         let found = relay.conversation();
-        engine.conversation_opened(&UserName::new("bob").unwrap(), &found).unwrap();
+        engine.conversation_opened(&user("bob"), &found).unwrap();
         let created = engine.create_group(CONVERSATION, &[]).unwrap();
         engine.answered(created.number, &Accepted { epoch: 1 }.into()).unwrap();
 
@@ -279,7 +312,7 @@ impl World {
 
     fn hold(&mut self, recipient: &str) {
         let envelope = envelope(Kind::Text, b"hello", false).unwrap();
-        self.client.hold(&UserName::new(recipient).unwrap(), &envelope).unwrap();
+        self.client.hold(&user(recipient), &envelope).unwrap();
     }
 
     async fn send_held(&mut self) -> Result<(), Error> {
@@ -303,8 +336,8 @@ struct Relay {
     probes: usize,
     /// How many commits it was given.
     commits: usize,
-    /// What it answers to who wants a conversation, and to commits.
-    refuse: Option<ErrorCode>,
+    /// What it answers to who wants a conversation with somebody, and to commits.
+    refuse: BTreeMap<UserName, ErrorCode>,
     refuse_commits: Option<ErrorCode>,
     /// Of all accounts.
     identity: PublicKey,
@@ -329,7 +362,7 @@ impl Relay {
             groups: 0,
             probes: 0,
             commits: 0,
-            refuse: None,
+            refuse: BTreeMap::new(),
             refuse_commits: None,
             identity,
         }
@@ -375,8 +408,8 @@ impl Relay {
                 self.groups += 1;
                 refusal(ErrorCode::Internal)
             }
-            Request::OpenDirect(_) => match self.refuse {
-                Some(code) => refusal(code),
+            Request::OpenDirect(open) => match self.refuse.get(&open.peer) {
+                Some(code) => refusal(*code),
                 None => Conversation { id: ConversationId([2; 16]), epoch: 0, ..self.conversation() }.into(),
             },
             Request::FetchKeyPackages(_) => KeyPackages {
@@ -412,6 +445,10 @@ impl Relay {
     async fn push(&mut self, seq: u64) {
         self.end.say(0, Delivery { seq, too_large: 0, entry: Some(entry()) }).await;
     }
+}
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
 }
 
 fn refusal(code: ErrorCode) -> Reply {

@@ -1019,13 +1019,13 @@ fn what_is_held_goes_out_once_however_often_the_power_fails() {
     let id = world.talk(&[0, 1]);
     for envelope in &envelopes {
         let engine = &mut world.peers[0].engine;
-        let (number, recipient, held) = engine.first_held().unwrap().unwrap();
+        let (number, recipient, held) = engine.next_held(0).unwrap().unwrap();
         assert_eq!((&recipient, &held), (&bob, envelope));
         engine.send_held(number, id, &held).unwrap();
         // From here on it is in the outbox and nowhere else.
         world.crash(0);
     }
-    assert!(world.peers[0].engine.first_held().unwrap().is_none());
+    assert!(world.peers[0].engine.next_held(0).unwrap().is_none());
     assert_eq!(world.peers[0].engine.waiting_messages(), 3);
     world.open_session(0);
     world.run();
@@ -1045,7 +1045,7 @@ fn what_is_held_is_bounded_by_number_and_by_bytes() {
         }
         assert!(matches!(engine.hold(&bob, &envelope), Err(EngineError::TooManyHeld)));
         let mut dropped = 0;
-        while let Some((number, _, _)) = engine.first_held().unwrap() {
+        while let Some((number, _, _)) = engine.next_held(0).unwrap() {
             engine.drop_held(number).unwrap();
             dropped += 1;
         }
