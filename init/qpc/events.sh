@@ -104,9 +104,9 @@ qpc_pstore() {
 	[ -z "$records" ] || printf '%s' "$records" | md5sum | cut -d' ' -f1
 }
 
-# qpc_put FILE: standard input, whole or not at all
+# qpc_put FILE: standard input, whole or not at all, and there to stay when this returns
 qpc_put() {
-	cat >"$1.new" && sync && mv "$1.new" "$1" && return
+	cat >"$1.new" && sync && mv "$1.new" "$1" && sync && return
 	rm -f "$1.new"
 	return 1
 }
