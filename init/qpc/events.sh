@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=dash
-# shellcheck disable=SC2154,SC3028,SC3043 # hotplug-call passes variables; ash has local
+# shellcheck disable=SC2154,SC3043 # hotplug-call passes variables; ash has local
 # /usr/lib/qpc/events.sh: what the hooks for router events share. A hook puts an event down as a file in a folder in memory, which
 # takes no time and waits for nobody; /usr/libexec/qpc/events gives it to the agent.
 
@@ -55,7 +55,7 @@ qpc_iface() {
 
 # The events process knows which are new; here only what it has seen is sorted out, as each renewal comes by.
 qpc_dhcp() {
-	local mac
+	local mac name
 	case "$ACTION" in add | update) ;; *) return 0 ;; esac
 	mac=$(printf '%s' "$MACADDR" | tr A-F a-f)
 	# Of an IPv6 lease there is something else.
@@ -64,8 +64,10 @@ qpc_dhcp() {
 	??:??:??:??:??:??) ;;
 	*) return 0 ;;
 	esac
-	grep -qsxF -- "$mac" "$QPC_EVENTS/known" ||
-		qpc_event dhcp "$mac $(qpc_clean "$IPADDR") $(qpc_clean "${HOSTNAME:-without a name}")"
+	! grep -qsxF -- "$mac" "$QPC_EVENTS/known" || return 0
+	# Not the shell's: without one in the environment it has put the router's own there.
+	name=$(env | sed -n 's/^HOSTNAME=//p' | head -n 1)
+	qpc_event dhcp "$mac $(qpc_clean "$IPADDR") $(qpc_clean "${name:-without a name}")"
 }
 
 # --- SSH, as dropbear logs it.
