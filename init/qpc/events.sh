@@ -87,6 +87,11 @@ qpc_log_line() {
 	"Password auth succeeded for '"*) qpc_event ssh "$user logged in from $from with a password" ;;
 	"Pubkey auth succeeded for '"*) qpc_event ssh "$user logged in from $from with a key" ;;
 	"Bad password attempt for '"*) qpc_event login_failed "wrong password for $user from $from" ;;
+	# All that it says of somebody who has only keys. Here the address is "from <192.0.2.1:4711>".
+	"Exit before auth from <"*"Max auth tries reached"*)
+		from=${text#*<}
+		qpc_event login_failed "too many tries for $user from $(qpc_clean "${from%%>*}")"
+		;;
 	"Login attempt for nonexistent user"*) qpc_event login_failed "a user that does not exist, from $from" ;;
 	esac
 }
