@@ -19,7 +19,7 @@ qpc_log() {
 	logger -t qpc -p "daemon.$1" "$2"
 }
 
-# qpc_event NAME TEXT
+# qpc_event NAME TEXT: 1 if it is lost
 qpc_event() {
 	local now file
 	[ -s "$QPC_EVENTS/$1" ] || return 0
@@ -29,14 +29,14 @@ qpc_event() {
 	if [ $# -gt 64 ]; then
 		[ -e "$QPC_EVENTS/full" ] || qpc_log err "the agent takes no events, those from now on are lost"
 		: >"$QPC_EVENTS/full"
-		return 0
+		return 1
 	fi
 	while [ $# -gt 1 ]; do shift; done
 	read -r now _ </proc/uptime
 	qpc_count=$((${qpc_count:-0} + 1))
 	# In the order of their names. Whoever reads a file must find all of it.
 	file=$(printf '%10s-%s-%04d-%s' "$now" $$ $qpc_count "$file" | tr ' ' 0)
-	printf '%s\n' "$1" >"$QPC_EVENTS/.$file" && mv "$QPC_EVENTS/.$file" "$QPC_EVENTS/spool/$file"
+	printf '%s\n' "$1" >"$QPC_EVENTS/.$file" && mv "$QPC_EVENTS/.$file" "$QPC_EVENTS/spool/$file" || return 1
 	# It opens without a reader too, and as there are at most so many events it never fills.
 	[ ! -p "$QPC_EVENTS/wake" ] || echo 1<>"$QPC_EVENTS/wake"
 }
