@@ -37,7 +37,7 @@ qpc_event() {
 	# In the order of their names. Whoever reads a file must find all of it.
 	file=$(printf '%10s-%s-%04d-%s' "$now" $$ $qpc_count "$file" | tr ' ' 0)
 	printf '%s\n' "$1" >"$QPC_EVENTS/.$file" && mv "$QPC_EVENTS/.$file" "$QPC_EVENTS/spool/$file" || return 1
-	# It opens without a reader too, and as there are at most so many events it never fills.
+	# It opens without a reader too, and whoever reads empties it before looking at the events: it never fills.
 	[ ! -p "$QPC_EVENTS/wake" ] || echo 1<>"$QPC_EVENTS/wake"
 }
 
