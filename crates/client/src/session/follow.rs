@@ -234,9 +234,8 @@ impl Client {
 
     /// Does what there is to do.
     async fn look(&mut self, interrupt: &Interrupt) -> Result<Option<()>, Error> {
-        match unless(interrupt.wait(), self.reconnect_in_time()).await {
-            None => return Ok(None),
-            Some(connected) => connected?,
+        if self.reconnect_in_time(interrupt).await?.is_none() {
+            return Ok(None);
         }
         if !self.following.told_connected {
             // First that, then what became of messages.
@@ -262,24 +261,29 @@ impl Client {
         // As long as the relay wants to be left alone nothing of this is due.
         let held = following.waits.values().copied().min().filter(|_| following.again_at.is_none());
         let until = [waiting, held].into_iter().flatten().fold(now + MAINTENANCE, Instant::min);
-        unless(interrupt.wait(), self.wait(until)).await.transpose()
+        self.wait_unless(interrupt.wait(), until).await
     }
 
-    /// A connection with a session, made anew if it has to be and it is time. It can be dropped.
-    async fn reconnect_in_time(&mut self) -> Result<(), Error> {
+    /// A connection with a session, made anew if it has to be and it is time; `None` if it was interrupted.
+    async fn reconnect_in_time(&mut self, interrupt: &Interrupt) -> Result<Option<()>, Error> {
         if self.has_session().await? {
-            return Ok(());
+            return Ok(Some(()));
         }
-        if let Some(at) = self.following.retry_at {
-            sleep_until(at).await;
+        let retry_at = self.following.retry_at.unwrap_or_else(Instant::now);
+        if unless(interrupt.wait(), sleep_until(retry_at)).await.is_none() {
+            return Ok(None);
         }
-        let connected = self.reconnect(Instant::now() + self.options.patience).await;
-        if connected.is_ok() {
-            (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
-            self.following.trouble = None;
-            log::info!("connected");
+        let deadline = Instant::now() + self.options.patience;
+        match unless(interrupt.wait(), self.open_link(deadline)).await {
+            None => return Ok(None),
+            Some(opened) => opened?,
         }
-        connected
+        // Interrupted now it would begin again with another connection, and never end if it were again and again.
+        self.begin_session(deadline).await?;
+        (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
+        self.following.trouble = None;
+        log::info!("connected");
+        Ok(Some(()))
     }
 
     fn lose(&mut self, error: &Error) -> Result<(), Error> {

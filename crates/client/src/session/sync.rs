@@ -11,7 +11,8 @@ use qpc_proto::message::{
     Ack, Conversation, Credit, Durability, Entry, ErrorCode, FetchDelivery, FetchGroup, ListConversations,
     NoticeKind, Reply, ReportCommit, Request,
 };
-use qpc_transport::executor::{sleep, timeout, timeout_at};
+use qpc_transport::executor::{sleep, timeout, timeout_at, unless};
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 impl Client {
@@ -148,7 +149,13 @@ impl Client {
         Ok(false)
     }
 
-    pub(super) async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
+    async fn reconnect(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.open_link(deadline).await?;
+        self.begin_session(deadline).await
+    }
+
+    /// A connection that has no session yet. If this is dropped the next call goes on with it.
+    pub(super) async fn open_link(&mut self, deadline: Instant) -> Result<(), Error> {
         self.link = None;
         let opening = self.opening.get_or_insert_with(|| {
             let (relay, options) = (self.relay.clone(), self.options.clone());
@@ -159,6 +166,10 @@ impl Client {
         let Some(opened) = opened else { return Err(self.relay.unreachable("it does not answer")) };
         self.opening = None;
         self.link = Some(opened?);
+        Ok(())
+    }
+
+    pub(super) async fn begin_session(&mut self, deadline: Instant) -> Result<(), Error> {
         match self.open_session().await {
             Err(Error::Revoked) => Err(self.end(Ended::Revoked)),
             Err(error) => Err(error),
@@ -294,12 +305,25 @@ impl Client {
 
     /// Waits for the relay to push something, and takes it.
     pub(super) async fn wait(&mut self, until: Instant) -> Result<(), Error> {
-        let waited = timeout_at(until, self.link()?.wait_for_push()).await;
-        if let Some(Err(error)) = waited {
-            self.give_link_up();
-            return Err(error);
+        self.wait_unless(pending(), until).await.map(drop)
+    }
+
+    /// The same, unless something else comes to an end before. Nothing but the waiting is dropped then: what is taken
+    /// from the connection has to get into the journal.
+    pub(super) async fn wait_unless(
+        &mut self,
+        end: impl Future<Output = ()>,
+        until: Instant,
+    ) -> Result<Option<()>, Error> {
+        match unless(end, timeout_at(until, self.link()?.wait_for_push())).await {
+            None => return Ok(None),
+            Some(Some(Err(error))) => {
+                self.give_link_up();
+                return Err(error);
+            }
+            Some(_) => {}
         }
-        self.take_pushes().await
+        self.take_pushes().await.map(Some)
     }
 
     /// Takes what has been pushed so far, also what is only now being read.

@@ -16,6 +16,7 @@ use qpc_proto::message::{
 use qpc_proto::wire::{List, Message as _};
 use qpc_transport::executor::{block_on, unless};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -192,6 +193,29 @@ fn what_is_due_only_later_is_waited_for() {
         assert!(timeout(Duration::ZERO, world.client.next(&Interrupt::default())).await.is_none());
         // It has not gone round and round until then.
         assert!(world.client.following.again_at.is_some());
+    });
+}
+
+#[test]
+fn a_session_is_opened_however_often_it_is_interrupted() {
+    block_on(async {
+        let World { mut client, mut relay, _state } = World::new().await;
+        let (waiting, endpoint) = link::server(64 * 1024);
+        (client.relay, client.link) = (endpoint, None);
+        // There is only one connection to be had.
+        let served = async {
+            relay.end = link::accept(waiting).await;
+            relay.serve().await;
+        };
+        let connected = async {
+            let interrupt = Interrupt::default();
+            interrupt.set();
+            while !matches!(client.next(&interrupt).await.unwrap(), Some(Update::Connected)) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let connected = timeout(Duration::from_secs(20), unless(served, connected)).await;
+        assert!(connected.flatten().is_some());
     });
 }
 
@@ -377,6 +401,10 @@ impl Relay {
 
     async fn serve(&mut self) {
         loop {
+            if self.end.connection.lost().is_some() {
+                // There is nothing to wait for any more.
+                pending::<()>().await;
+            }
             if let Some(Some(frame)) = timeout(TURN, self.end.next_request()).await {
                 if let Some(reply) = self.answer(&frame.request.unwrap()) {
                     self.end.say(frame.id, reply).await;
