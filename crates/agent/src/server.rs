@@ -90,7 +90,10 @@ impl Server {
         let mut agent = Agent { options, context, service };
         let result = agent.serve(&mut client, stop).await;
         agent.service.stop(&mut client, Instant::now());
-        agent.write(&mut client).await;
+        // What would take the relay is not asked for any more.
+        while let Some(output) = agent.service.output_but_devices() {
+            agent.put_out(output);
+        }
         agent.finish_writing();
         client.disconnect().await;
         result
@@ -151,25 +154,30 @@ impl Agent {
         Ok(true)
     }
 
-    /// Hands out what the service has to say; false if that is nothing.
+    /// Hands out what the service has to say, no further than to what takes the relay; false if that is nothing.
     async fn write(&mut self, client: &mut Client) -> bool {
         let mut any = false;
         while let Some(output) = self.service.output() {
             any = true;
             if let Output::Devices(program, id) = output {
-                let this = client.account().map(|me| me.device);
-                let found = client.devices().await.map(|found| found.devices);
-                let devices = match (found, this) {
-                    (Ok(devices), Some(this)) => Ok(Devices { this, devices }),
-                    (Err(error), _) => Err(error),
-                    (_, None) => Err(Error::NotLoggedIn),
-                };
+                let devices = self.devices(client).await;
                 self.service.devices(program, id, devices);
-            } else {
-                self.put_out(output);
+                // It may have taken a while: now it is others' turn.
+                break;
             }
+            self.put_out(output);
         }
         any
+    }
+
+    async fn devices(&self, client: &mut Client) -> Result<Devices, Error> {
+        // The connection may have gone since the program was heard, and who waits for another one waits long.
+        if !client.is_connected() {
+            let reason = client.trouble().unwrap_or("the connection is gone").to_owned();
+            return Err(Error::Unreachable { address: self.options.config.relay.clone(), reason });
+        }
+        let this = client.account().ok_or(Error::NotLoggedIn)?.device;
+        Ok(Devices { this, devices: client.devices().await?.devices })
     }
 
     fn put_out(&mut self, output: Output) {

@@ -95,6 +95,8 @@ pub(super) struct Following {
     submitted: Vec<(MessageId, UserName)>,
     /// When what is in the outbox is sent again: the relay wanted to be left alone until then.
     pub(super) again_at: Option<Instant>,
+    /// With which number that begins.
+    again_from: u64,
     pub(super) updates: VecDeque<Update>,
     inbox: VecDeque<InboxMessage>,
     /// The last message of the inbox that the program was given.
@@ -241,11 +243,10 @@ impl Client {
             // First that, then what became of messages.
             return Ok(Some(()));
         }
-        let deadline = Instant::now() + self.options.patience;
-        self.catch_up(deadline).await?;
-        self.send_again(deadline).await?;
-        self.send_queued(deadline).await?;
-        self.send_held(deadline).await?;
+        self.catch_up(Instant::now() + STEP).await?;
+        self.send_again(interrupt).await?;
+        self.send_queued(interrupt).await?;
+        self.send_held(interrupt).await?;
         Ok(Some(()))
     }
 
@@ -255,9 +256,11 @@ impl Client {
             return Ok(None);
         }
         let now = Instant::now();
+        let behind = self.is_behind()?;
         let following = &self.following;
-        // A message may wait for its group to get somewhere.
-        let waiting = following.again_at.or_else(|| (!self.outcomes.is_empty()).then_some(now + STEP));
+        // A message may wait for its group to get somewhere, and what there was in the queue may have expired.
+        let waiting =
+            following.again_at.or_else(|| (!self.outcomes.is_empty() || behind).then_some(now + STEP));
         // As long as the relay wants to be left alone nothing of this is due.
         let held = following.waits.values().copied().min().filter(|_| following.again_at.is_none());
         let until = [waiting, held].into_iter().flatten().fold(now + MAINTENANCE, Instant::min);
@@ -279,7 +282,7 @@ impl Client {
             Some(opened) => opened?,
         }
         // Interrupted now it would begin again with another connection, and never end if it were again and again.
-        self.begin_session(deadline).await?;
+        self.begin_session(Instant::now()).await?;
         (self.following.retry_at, self.following.pause) = (None, FIRST_PAUSE);
         self.following.trouble = None;
         log::info!("connected");
@@ -298,19 +301,33 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what the relay did not want earlier.
-    pub(super) async fn send_again(&mut self, deadline: Instant) -> Result<(), Error> {
-        if self.following.again_at.is_some_and(|at| at <= Instant::now()) {
-            self.following.again_at = None;
-            for outgoing in self.engine()?.outbox()? {
-                self.submit(outgoing, deadline).await?;
+    /// Sends what the relay did not want earlier. Interrupted it stops behind the request it is at, and goes on there the
+    /// next time.
+    pub(super) async fn send_again(&mut self, interrupt: &Interrupt) -> Result<(), Error> {
+        if self.following.again_at.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        self.following.again_at = None;
+        let from = std::mem::take(&mut self.following.again_from);
+        let mut whole = from == 0;
+        for outgoing in self.engine()?.outbox()?.into_iter().filter(|outgoing| outgoing.number >= from) {
+            let number = outgoing.number;
+            self.submit(outgoing, Instant::now()).await?;
+            if interrupt.is_set() {
+                self.following.again_from = number + 1;
+                whole = false;
+                break;
             }
+        }
+        if !whole {
+            self.following.again_at.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
 
-    async fn send_queued(&mut self, deadline: Instant) -> Result<(), Error> {
+    async fn send_queued(&mut self, interrupt: &Interrupt) -> Result<(), Error> {
         while let Some((recipient, envelope)) = self.following.queued.front().cloned() {
+            let deadline = Instant::now() + self.options.patience;
             let prepared = match self.conversation(&recipient, deadline).await {
                 Ok(conversation) => self.engine()?.send(conversation, &envelope).map_err(Error::from),
                 Err(error) => Err(error),
@@ -332,8 +349,11 @@ impl Client {
                     self.following.queued.pop_front();
                     self.following.submitted.push((envelope.id, recipient));
                     self.outcomes.insert(envelope.id, None);
-                    self.submit(outgoing, deadline).await?;
+                    self.submit(outgoing, Instant::now()).await?;
                 }
+            }
+            if interrupt.is_set() {
+                break;
             }
         }
         Ok(())
@@ -341,7 +361,7 @@ impl Client {
 
     /// Sends what is held, the oldest first. What only has to wait stays held, and what is behind it to the same recipient
     /// waits with it.
-    pub(super) async fn send_held(&mut self, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn send_held(&mut self, interrupt: &Interrupt) -> Result<(), Error> {
         // What the relay has put off waits in the outbox, which is not to fill up behind that.
         if self.following.again_at.is_some() {
             return Ok(());
@@ -355,6 +375,7 @@ impl Client {
             if self.following.waits.contains_key(&recipient) {
                 continue;
             }
+            let deadline = Instant::now() + self.options.patience;
             let prepared = match self.conversation(&recipient, deadline).await {
                 Ok(id) => self.engine()?.send_held(number, id, &envelope).map_err(Error::from),
                 Err(error) => Err(error),
@@ -374,8 +395,11 @@ impl Client {
                 Ok(outgoing) => {
                     self.following.submitted.push((envelope.id, recipient));
                     self.outcomes.insert(envelope.id, None);
-                    self.submit(outgoing, deadline).await?;
+                    self.submit(outgoing, Instant::now()).await?;
                 }
+            }
+            if interrupt.is_set() {
+                break;
             }
         }
         Ok(())

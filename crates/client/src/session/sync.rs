@@ -207,7 +207,7 @@ impl Client {
     }
 
     /// Whether the queue holds something that was there when the session was opened.
-    fn is_behind(&mut self) -> Result<bool, Error> {
+    pub(super) fn is_behind(&mut self) -> Result<bool, Error> {
         Ok(self.engine()?.delivered() < self.backlog)
     }
 

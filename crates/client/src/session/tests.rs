@@ -156,7 +156,7 @@ fn a_conversation_that_the_relay_could_not_begin_is_begun_again() {
         world.relay.refuse_commits = None;
         world.client.following.again_at = Some(Instant::now());
         let World { client, relay, .. } = &mut world;
-        relay.during(client.send_again(Instant::now())).await.unwrap();
+        relay.during(client.send_again(&Interrupt::default())).await.unwrap();
         assert_eq!((world.relay.commits, world.client.waiting()), (2, 1));
         let engine = world.client.engine().unwrap();
         assert!(engine.direct(&user("carol")).is_some_and(|known| known.joined));
@@ -216,6 +216,25 @@ fn a_session_is_opened_however_often_it_is_interrupted() {
         };
         let connected = timeout(Duration::from_secs(20), unless(served, connected)).await;
         assert!(connected.flatten().is_some());
+    });
+}
+
+#[test]
+fn who_interrupts_waits_for_one_message_only() {
+    block_on(async {
+        let mut world = World::new().await;
+        world.open_session().await.unwrap();
+        for recipient in ["carol", "dave"] {
+            world.relay.refuse.insert(user(recipient), ErrorCode::Internal);
+            world.hold(recipient);
+        }
+        let interrupt = Interrupt::default();
+        interrupt.set();
+        for waits in [1, 2] {
+            let World { client, relay, .. } = &mut world;
+            relay.during(client.send_held(&interrupt)).await.unwrap();
+            assert_eq!(world.client.following.waits.len(), waits);
+        }
     });
 }
 
@@ -341,8 +360,7 @@ impl World {
 
     async fn send_held(&mut self) -> Result<(), Error> {
         let Self { client, relay, .. } = self;
-        let deadline = Instant::now() + client.options.patience;
-        relay.during(client.send_held(deadline)).await
+        relay.during(client.send_held(&Interrupt::default())).await
     }
 }
 
