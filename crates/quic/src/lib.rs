@@ -9,21 +9,22 @@
 //!
 //! `endpoint` keeps all connections and when they want to be woken; `connection` turns the engine's events into effects and
 //! keeps what the engine does not take; `effect` holds a result's memory, which later results use again; `tls` has
-//! certificates and sessions; `ids` stands for addresses, which the engine wants and the interface has not; [`quic`] is the
-//! facade with light handles. What the engine cannot do is in the README's table.
+//! certificates and sessions; `aliases` has commands' second names; `ids` stands for addresses, which the engine wants and the
+//! interface has not; [`quic`] is the facade with light handles. What the engine cannot do is in the README's table.
 //!
 //! No clock is read but at two places: [`Endpoint::new`] takes one `Instant` as the caller's time 0, since there is no other
 //! way to make one, and whether a certificate is valid today is asked of the system.
 
 #![forbid(unsafe_code)]
 
+mod aliases;
 mod bounds;
 mod connection;
 mod effect;
 mod endpoint;
 mod ids;
 pub mod quic;
-mod tls;
+pub mod tls;
 mod types;
 
 /// All of it, as in coquic's crate of that name.
