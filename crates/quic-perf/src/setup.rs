@@ -4,15 +4,13 @@ use crate::options::Options;
 use crate::protocol::Mode;
 use crate::server::Exit;
 use coquic::quic::{Endpoint, EndpointConfig};
+use coquic::tls::{provider, verifier};
 use coquic::{CongestionControl, TlsIdentity, TransportConfig};
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CipherSuite, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +27,6 @@ const ACK_AFTER_IN_BULK: u64 = 64;
 
 const DEFAULT_CHAIN: &str = "tests/fixtures/quic-server-cert.pem";
 const DEFAULT_KEY: &str = "tests/fixtures/quic-server-key.pem";
-
-/// Where systems keep who they trust.
-const TRUSTED: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 /// When a server is to end, as the environment has it.
 pub(crate) fn exit() -> Exit {
@@ -117,13 +111,9 @@ fn coquic(options: &Options, role: coquic::Role, identity: Option<TlsIdentity>) 
 
 pub(crate) fn quinn_client(options: &Options) -> Result<quinn::ClientConfig, String> {
     let provider = Arc::new(provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if options.verify_peer {
-        let roots = Arc::new(trusted()?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-        verifier.map_err(|error| format!("cannot verify certificates: {error}"))?
-    } else {
-        Arc::new(Any(provider.signature_verification_algorithms))
-    };
+    let peer =
+        coquic::EndpointConfig { verify_peer: options.verify_peer, ..coquic::EndpointConfig::default() };
+    let verifier = verifier(&peer, &provider).ok_or("there is no list of trusted certificates")?;
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -181,65 +171,4 @@ fn transport(options: &Options) -> Result<quinn::TransportConfig, String> {
 
 fn unusable(error: impl std::fmt::Display) -> String {
     format!("cannot be used: {error}")
-}
-
-/// *ring*'s, with the suite first that the other backend has first.
-fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
-    let first = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-    } else {
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-    };
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
-    provider
-}
-
-fn trusted() -> Result<RootCertStore, String> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(Into::into);
-    let mut files = named.into_iter().chain(TRUSTED.map(std::path::PathBuf::from));
-    let pem =
-        files.find_map(|file| std::fs::read(file).ok()).ok_or("there is no list of trusted certificates")?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    Ok(roots)
-}
-
-/// Takes every certificate, if the peer has its key.
-#[derive(Debug)]
-struct Any(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Any {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("QUIC has TLS 1.3".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

@@ -1,4 +1,5 @@
-//! TLS: certificates and keys from PEM, who is trusted, sessions to resume.
+//! TLS: certificates and keys from PEM, who is trusted, sessions to resume. [`provider`] and [`verifier`] are for who compares
+//! this with plain quinn, and wants the same of both.
 
 use crate::bounds::SESSIONS;
 use crate::types::*;
@@ -64,11 +65,7 @@ struct Session {
 impl Client {
     pub(crate) fn new(config: &EndpointConfig, clock: &Arc<Clock>) -> Option<Self> {
         let provider = Arc::new(provider());
-        let verifier: Arc<dyn ServerCertVerifier> = if config.verify_peer {
-            Arc::new(Valid::new(config.trusted_certificates_pem.as_deref(), &provider)?)
-        } else {
-            Arc::new(Any(provider.signature_verification_algorithms))
-        };
+        let verifier = verifier(config, &provider)?;
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .ok()?
@@ -153,7 +150,7 @@ pub(crate) fn random(bytes: &mut [u8]) -> Option<()> {
 }
 
 /// *ring*'s, with the suite first that is fastest here.
-fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     let first = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         CipherSuite::TLS13_AES_128_GCM_SHA256
@@ -237,6 +234,17 @@ impl TokenStore for Mailbox {
     fn take(&self, _: &str) -> Option<Bytes> {
         self.content().token.take()
     }
+}
+
+/// What a client judges servers' certificates by; nothing if it is to verify them and there is no list of whom to trust.
+pub fn verifier(
+    config: &EndpointConfig,
+    provider: &Arc<CryptoProvider>,
+) -> Option<Arc<dyn ServerCertVerifier>> {
+    Some(match config.verify_peer {
+        true => Arc::new(Valid::new(config.trusted_certificates_pem.as_deref(), provider)?),
+        false => Arc::new(Any(provider.signature_verification_algorithms)),
+    })
 }
 
 /// Where systems keep who they trust.
