@@ -90,10 +90,7 @@ impl Server {
         let mut agent = Agent { options, context, service };
         let result = agent.serve(&mut client, stop).await;
         agent.service.stop(&mut client, Instant::now());
-        // What would take the relay is not asked for any more.
-        while let Some(output) = agent.service.output_but_devices() {
-            agent.put_out(output);
-        }
+        agent.write();
         agent.finish_writing();
         client.disconnect().await;
         result
@@ -113,8 +110,12 @@ impl Agent {
         loop {
             let mut more = self.hear_programs(client)?;
             self.service.work(client, Instant::now())?;
+            if self.service.wants_devices() {
+                let devices = self.devices(client).await;
+                self.service.devices(devices);
+            }
             // What is scheduled goes out when the context is asked for events.
-            more |= self.write(client).await;
+            more |= self.write();
             if timeout(Duration::ZERO, readable(Arc::clone(&stop))).await.is_some() {
                 return Ok(());
             }
@@ -147,24 +148,16 @@ impl Agent {
                 _ => {}
             }
             // One that is cut off must not be heard any more.
-            while let Some(output) = self.service.output_but_devices() {
-                self.put_out(output);
-            }
+            self.write();
         }
         Ok(true)
     }
 
-    /// Hands out what the service has to say, no further than to what takes the relay; false if that is nothing.
-    async fn write(&mut self, client: &mut Client) -> bool {
+    /// Hands out what the service has to say; false if that is nothing.
+    fn write(&mut self) -> bool {
         let mut any = false;
         while let Some(output) = self.service.output() {
             any = true;
-            if let Output::Devices(program, id) = output {
-                let devices = self.devices(client).await;
-                self.service.devices(program, id, devices);
-                // It may have taken a while: now it is others' turn.
-                break;
-            }
             self.put_out(output);
         }
         any
@@ -191,7 +184,6 @@ impl Agent {
                 Some(*program)
             }
             Output::Close(program) => Some(*program),
-            Output::Devices(..) => None,
         };
         if let Some(program) = cut_off {
             self.service.closed(program);

@@ -55,8 +55,6 @@ pub enum Output {
     Reject(Program, Vec<u8>),
     /// Close it.
     Close(Program),
-    /// Ask the relay for the account's devices, and answer this request.
-    Devices(Program, u32),
 }
 
 /// What an agent says of itself, and does of its own accord.
@@ -79,6 +77,8 @@ pub struct Service {
     programs: BTreeMap<Program, Peer>,
     /// Those who wait for the relay to confirm a message.
     waiting: Vec<Waiting>,
+    /// Requests for the account's devices, which only the relay knows.
+    asking: Vec<(Program, u32)>,
     counters: Counters,
     started: Instant,
     connected: Option<Instant>,
@@ -129,6 +129,7 @@ impl Service {
             policy,
             programs: BTreeMap::new(),
             waiting: Vec::new(),
+            asking: Vec::new(),
             counters: Counters {
                 requests: 0,
                 denied: 0,
@@ -151,12 +152,6 @@ impl Service {
     /// What there is to do next.
     pub fn output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// The same, but for what takes the relay, which has its time later.
-    pub(crate) fn output_but_devices(&mut self) -> Option<Output> {
-        let index = self.outputs.iter().position(|output| !matches!(output, Output::Devices(..)))?;
-        self.outputs.remove(index)
     }
 
     /// A program has connected.
@@ -190,9 +185,10 @@ impl Service {
     pub fn closed(&mut self, program: Program) {
         self.programs.remove(&program);
         self.waiting.retain(|waiting| waiting.program != program);
+        self.asking.retain(|(of, _)| *of != program);
         // The next one may get the same number, and is not to get another's answers.
         self.outputs.retain(|output| match output {
-            Output::Message(of, _) | Output::Devices(of, _) => *of != program,
+            Output::Message(of, _) => *of != program,
             Output::Reject(..) | Output::Close(_) => true,
         });
     }
@@ -261,7 +257,10 @@ impl Service {
                     let reason = session.trouble().unwrap_or("the agent is not connected yet");
                     return Err(Refused::new(Code::Unreachable, reason));
                 }
-                self.outputs.push_back(Output::Devices(program, id));
+                if self.asking.iter().filter(|(of, _)| *of == program).count() >= MAX_ASKING {
+                    return Err(Refused::new(Code::Busy, "this program has asked for the devices already"));
+                }
+                self.asking.push((program, id));
                 return Ok(None);
             }
             Request::SafetyNumber(with) => {
@@ -375,10 +374,17 @@ impl Service {
         Ok(Notified { held })
     }
 
-    /// The answer to [`Output::Devices`].
-    pub fn devices(&mut self, program: Program, id: u32, devices: Result<crate::protocol::Devices, Error>) {
+    /// Whether the relay is to be asked for the account's devices, once for all who have asked.
+    pub fn wants_devices(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
+    /// What the relay has said.
+    pub fn devices(&mut self, devices: Result<crate::protocol::Devices, Error>) {
         let answer = devices.map_or_else(|error| Refused::from(&error).into(), Answer::from);
-        self.answer(program, id, answer);
+        for (program, id) in std::mem::take(&mut self.asking) {
+            self.answer(program, id, answer.clone());
+        }
     }
 
     /// There is a connection to the relay.
@@ -551,6 +557,8 @@ const MAX_FOREIGN: usize = 16;
 const MAX_OF_UID: usize = 8;
 /// Messages that one program waits for.
 const MAX_WAITING: usize = 16;
+/// Requests of one program that wait for what only the relay knows.
+const MAX_ASKING: usize = 4;
 /// Bytes and number of answers that a program may leave unread before it is cut off.
 const MAX_UNWRITTEN: usize = 112 * 1024;
 const MAX_ANSWERS: usize = 256;

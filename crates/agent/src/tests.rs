@@ -7,7 +7,7 @@ use crate::rights::{Credentials, Policy, Rule};
 use crate::service::{Config, Output, Program, Service, Session};
 use qpc_client::{ConversationId, DeviceId, Durability, Error, InboxState, Kind, MessageId, UserName};
 use qpc_proto::id::PublicKey;
-use qpc_proto::wire::{Blob, Message as _, Text};
+use qpc_proto::wire::{Blob, List, Message as _, Text};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,6 @@ struct World {
     /// What was written to programs, and not read yet.
     wire: BTreeMap<Program, Vec<FromAgent>>,
     closed: Vec<Program>,
-    devices: Vec<(Program, u32)>,
 }
 
 impl World {
@@ -132,8 +131,7 @@ impl World {
             Config { software: "test".into(), relay: "qpc://relay".into(), window: Duration::from_secs(300) };
         let now = Instant::now();
         let service = Service::new(config, Policy::new(OWNER, GROUP, &rules), now);
-        let (wire, closed, devices) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { service, relay: Relay::default(), now, wire, closed, devices }
+        Self { service, relay: Relay::default(), now, wire: BTreeMap::new(), closed: Vec::new() }
     }
 
     fn open(&mut self, program: Program, uid: u32) {
@@ -156,7 +154,6 @@ impl World {
                     self.closed.push(program);
                 }
                 Output::Close(program) => self.closed.push(program),
-                Output::Devices(program, id) => self.devices.push((program, id)),
             }
         }
     }
@@ -254,7 +251,7 @@ fn each_request_takes_its_right_and_no_other() {
         // Nothing was done that was refused.
         assert!(world.relay.accepted.is_empty());
         assert_eq!(world.relay.sent.len(), usize::from(matches!(right, "send" | "notify")));
-        assert_eq!(world.devices.len(), usize::from(right == "contacts"));
+        assert_eq!(world.service.wants_devices(), right == "contacts");
     }
 }
 
@@ -545,7 +542,39 @@ fn an_answer_is_not_for_who_gets_the_number_next() {
     world.open(1, STRANGER);
     world.service.confirmed(confirmed(1));
     world.edge(true);
-    assert!(world.heard(1).is_empty() && world.devices.is_empty());
+    assert!(world.heard(1).is_empty() && !world.service.wants_devices());
+}
+
+#[test]
+fn the_relay_is_asked_once_for_all_who_ask() {
+    let mut world = World::new(&[]);
+    for program in 1..=3 {
+        world.open(program, 0);
+    }
+    for request in 1..=4 {
+        world.say(1, request, ListDevices {});
+    }
+    assert_eq!(world.code(1, ListDevices {}), Some(Code::Busy));
+    world.say(2, 7, ListDevices {});
+    world.say(3, 8, ListDevices {});
+    world.service.closed(3);
+    let devices = Devices { this: DeviceId([1; 16]), devices: List::default() };
+    world.service.devices(Ok(devices.clone()));
+    world.edge(true);
+    assert!(!world.service.wants_devices());
+    let answer = Answer::from(devices);
+    assert_eq!(world.heard(1), (1..=4).map(|id| (id, answer.clone())).collect::<Vec<_>>());
+    assert_eq!(world.heard(2), [(7, answer)]);
+    assert!(world.heard(3).is_empty());
+
+    world.say(1, 9, ListDevices {});
+    world.service.devices(Err(Error::Timeout));
+    world.edge(true);
+    let heard = world.heard(1);
+    assert!(
+        matches!(&heard[..], [(9, Answer::Refused(refused))] if refused.code == Code::Timeout),
+        "{heard:?}"
+    );
 }
 
 #[test]
