@@ -1,12 +1,12 @@
 //! Commands through the agent of this machine.
 
 use crate::args::{Args, Command, Usage, user_name};
-use crate::{Failure, notice, outgoing, print, stop_signals, write_out};
+use crate::{Failure, nobody_reads, notice, outgoing, print, stop_signals, write_out};
 use qpc_agent::local::{Local, LocalError};
 use qpc_agent::protocol::{
     Accept, Answer, AskStatus, CompareWith, Item, ListContacts, ListDevices, MarkRead, Notify, Receive, Send,
 };
-use qpc_client::executor::{Descriptor, block_on, readable, timeout, timeout_at, unless};
+use qpc_client::executor::{Descriptor, block_on, hung_up, readable, timeout, timeout_at, unless};
 use qpc_client::{Contact, Error, Kind, UserName};
 use qpc_proto::wire::{Blob, Text};
 use std::ffi::OsString;
@@ -151,8 +151,11 @@ impl Receiving<'_> {
                 done => return done,
             }
             agent = loop {
-                if block_on(timeout(AGAIN, readable(Arc::clone(&stop)))).is_some() {
-                    return Ok(());
+                let pause = timeout(AGAIN, hung_up(Arc::new(io::stdout())));
+                match block_on(unless(readable(Arc::clone(&stop)), pause)) {
+                    None => return Ok(()),
+                    Some(Some(())) => return Err(nobody_reads()),
+                    Some(None) => {}
                 }
                 match Local::connect(&self.args.run_dir()) {
                     Err(LocalError::NoAgent) => {}
@@ -188,11 +191,13 @@ impl Receiving<'_> {
                         }
                     }
                 };
+                let came = unless(hung_up(Arc::new(io::stdout())), came);
                 match block_on(unless(readable(Arc::clone(stop)), came)) {
                     None => return Ok(self.mark_read(agent).map(drop)?),
-                    Some(None) if self.mark_read(agent)? => return Ok(()),
-                    Some(None) => return Err(Failure::NothingCame),
-                    Some(Some(())) => continue,
+                    Some(None) => return Err(nobody_reads()),
+                    Some(Some(None)) if self.mark_read(agent)? => return Ok(()),
+                    Some(Some(None)) => return Err(Failure::NothingCame),
+                    Some(Some(Some(()))) => continue,
                 }
             };
             match answer {

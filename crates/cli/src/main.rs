@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use qpc_agent::local::{Local, LocalError};
 use qpc_agent::server::AgentError;
-use qpc_client::executor::{Descriptor, block_on, readable, unless};
+use qpc_client::executor::{Descriptor, block_on, hung_up, readable, unless};
 use qpc_client::{Client, DeviceId, Error, ErrorKind, Event, Kind, Options, UserName};
 use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
@@ -312,8 +312,9 @@ async fn receive(client: &mut Client, timeout: Duration, follow: bool, json: boo
     let mut patience = timeout;
     let mut came = false;
     loop {
-        let received = unless(readable(Arc::clone(&stop)), client.receive(patience)).await;
-        let Some(received) = received else { return Ok(()) };
+        let received = unless(hung_up(Arc::new(io::stdout())), client.receive(patience));
+        let Some(received) = unless(readable(Arc::clone(&stop)), received).await else { return Ok(()) };
+        let received = received.ok_or_else(nobody_reads)?;
         let messages = match received {
             Ok(messages) => messages,
             // The relay will be back.
@@ -398,7 +399,12 @@ fn notice(text: &str) {
 
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|source| Failure::Io { doing: "printing", source })
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| Failure::Io { doing: PRINTING, source })
 }
+
+/// What [`write_out`] would say.
+fn nobody_reads() -> Failure {
+    Failure::Io { doing: PRINTING, source: io::ErrorKind::BrokenPipe.into() }
+}
+
+const PRINTING: &str = "printing";

@@ -265,6 +265,35 @@ fn who_follows_along_gets_each_message_once_though_the_agent_is_killed() {
 }
 
 #[test]
+fn who_follows_along_ends_when_nobody_reads_it_any_more() {
+    let world = World::new();
+    let relay = world.relay();
+    people(&world, &relay, &["alice", "bob"]);
+    let alice = Agent::start(&world, &relay, "alice", &[]);
+    let through_agent = alice.command(&["receive", "--follow"]);
+    let by_itself = world.qpc(&relay, "bob", &["--user", "bob", "receive", "--follow"]);
+    for (recipient, mut command) in [("alice", through_agent), ("bob", by_itself)] {
+        let mut following = Program(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+        let sender = if recipient == "alice" { "bob" } else { "alice" };
+        match recipient {
+            "alice" => drop(world.ok(&relay, "bob", &["--user", sender, "send", recipient, "hello"])),
+            _ => drop(alice.ok(&["send", recipient, "hello"])),
+        }
+        let mut lines = BufReader::new(following.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), format!("{sender}: hello"));
+        drop(lines);
+        assert_eq!(following.0.wait().unwrap().code(), Some(1), "{recipient}");
+    }
+    // Nor does it wait for an agent to come back.
+    let mut following = alice.command(&["receive", "--follow"]);
+    let mut following = Program(following.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    alice.until(|status| status["programs"] == 2);
+    alice.kill();
+    drop(following.0.stdout.take());
+    assert_eq!(following.0.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn what_was_printed_counts_as_read_though_the_agent_went() {
     fn asked(program: &mut UnixStream) -> (u32, Request) {
         let mut header = [0; 4];

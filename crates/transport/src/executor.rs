@@ -51,12 +51,22 @@ pub fn wait_until(time: Instant) {
 
 /// Waits until there is something to read, or the other end is gone.
 pub async fn readable(descriptor: Descriptor) {
+    ready(descriptor, PollFlags::POLLIN).await;
+}
+
+/// Waits until the other end is gone, if there is one: nobody can read what is written here.
+pub async fn hung_up(descriptor: Descriptor) {
+    // That is told without having been asked for.
+    ready(descriptor, PollFlags::empty()).await;
+}
+
+async fn ready(descriptor: Descriptor, flags: PollFlags) {
     poll_fn(|_| {
-        let mut now = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        let mut now = [PollFd::new(descriptor.as_fd(), flags)];
         if poll(&mut now, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
             return Poll::Ready(());
         }
-        wait_for(Arc::clone(&descriptor), PollFlags::POLLIN);
+        wait_for(Arc::clone(&descriptor), flags);
         Poll::Pending
     })
     .await;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use qpc_transport::executor::{block_on, readable, sleep, sleep_until, timeout, timeout_at, unless};
+use qpc_transport::executor::{block_on, hung_up, readable, sleep, sleep_until, timeout, timeout_at, unless};
 use std::cell::Cell;
 use std::future::{pending, poll_fn, ready};
 use std::io::{Write, pipe};
@@ -61,6 +61,22 @@ fn a_descriptor_is_waited_for() {
             block_on(readable(reader));
         }
     }
+}
+
+#[test]
+fn who_writes_learns_that_nobody_reads() {
+    let (reader, writer) = pipe().unwrap();
+    let writer = Arc::new(writer);
+    // That it can be written to, or read, is nothing to the point.
+    assert_eq!(block_on(timeout(Duration::from_millis(1), hung_up(writer.clone()))), None);
+    let file = std::fs::File::open("/dev/zero").unwrap();
+    assert_eq!(block_on(timeout(Duration::from_millis(1), hung_up(Arc::new(file)))), None);
+    let other = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        drop(reader);
+    });
+    block_on(hung_up(writer));
+    other.join().unwrap();
 }
 
 #[test]
