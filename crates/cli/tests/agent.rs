@@ -416,7 +416,7 @@ fn an_agent_that_is_killed_all_the_time_loses_nothing_and_repeats_nothing() {
 #[test]
 fn rights_are_by_user() {
     if !nix::unistd::Uid::effective().is_root() {
-        // Only root can be others. What its own user may is what every other test does.
+        eprintln!("skipped: only root can be others; what its own user may is what every other test does");
         return;
     }
     let world = World::new();
