@@ -5,14 +5,40 @@ use crate::{Failure, SOFTWARE, options, password, print, stop_signals};
 use qpc_agent::rights::Rule;
 use qpc_agent::server::{Options, Server};
 use qpc_agent::service::Config;
-use qpc_client::executor::{Descriptor, readable, sleep, unless};
+use qpc_client::executor::{Descriptor, readable, sleep, timeout, unless};
 use qpc_client::{Client, Error, ErrorKind, Password, RelayEndpoint, UserName};
 use qpc_proto::message::ErrorCode;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) async fn serve(args: &Args, rules: &[Rule], window: Duration) -> Result<(), Failure> {
+pub(crate) async fn run(args: &Args, rules: &[Rule], window: Duration) -> Result<(), Failure> {
+    let result = serve(args, rules, window).await;
+    if let Err(Failure::Client(error)) = &result
+        && is_lasting(error)
+    {
+        log(&format!("{error}; ends in {} minutes", LAST_PAUSE.as_secs() / 60));
+        // A signal that has come before is still there.
+        if let Ok(stop) = stop_signals() {
+            timeout(LAST_PAUSE, readable(stop)).await;
+        }
+    }
+    result
+}
+
+/// What no other try will mend before its owner does. Whoever starts ended services again does so every few seconds, and each
+/// time the relay would be asked.
+fn is_lasting(error: &Error) -> bool {
+    let kind = error.kind();
+    // The state folder may be somebody's who is done with it in a moment.
+    !matches!(error, Error::StateLocked(_))
+        && matches!(
+            kind,
+            ErrorKind::Refused | ErrorKind::AuthFailed | ErrorKind::NotLoggedIn | ErrorKind::State
+        )
+}
+
+async fn serve(args: &Args, rules: &[Rule], window: Duration) -> Result<(), Failure> {
     let (endpoint, user) = (args.endpoint()?, args.user()?);
     let relay = args.relay.as_deref().unwrap_or_default();
     let server = Server::new(Options {
@@ -90,6 +116,8 @@ fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "qpc agent: {}", print::harmless(text));
 }
 
+/// Before the end, if that has a reason that lasts.
+const LAST_PAUSE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// However long the relay says.

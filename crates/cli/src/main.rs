@@ -165,7 +165,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Help => return write_out(HELP.as_bytes()),
         Command::Version => return write_out(concat!("qpc ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
-        Command::Agent { allow, window } => return block_on(agent::serve(args, allow, *window)),
+        Command::Agent { allow, window } => return block_on(agent::run(args, allow, *window)),
         _ => {}
     }
     match args.agent_needed() {

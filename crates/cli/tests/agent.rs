@@ -220,6 +220,59 @@ fn a_damaged_key_file_takes_the_password_again() {
     alice.stop();
 }
 
+/// An agent that cannot go on: it has said `reason`, and is there all the same until it is told to end.
+fn waits_before_it_ends(agent: &mut Program, log: &Path, reason: &str, status: i32) {
+    while !fs::read_to_string(log).unwrap().contains("; ends in ") {
+        assert!(agent.0.try_wait().unwrap().is_none(), "it has ended");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let said = fs::read_to_string(log).unwrap();
+    assert!(said.ends_with(&format!("qpc agent: {reason}; ends in 5 minutes\n")), "{said}");
+    thread::sleep(Duration::from_millis(500));
+    assert!(agent.0.try_wait().unwrap().is_none(), "it has ended");
+    let pid = agent.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(agent.0.wait().unwrap().code(), Some(status));
+    assert!(fs::read_to_string(log).unwrap().ends_with(&format!("qpc: {reason}\n")));
+}
+
+#[test]
+fn who_is_refused_does_not_come_back_at_once() {
+    let world = World::new();
+    let relay = world.relay();
+    people(&world, &relay, &["alice"]);
+    let run_dir = world.dir.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    fs::set_permissions(&run_dir, Permissions::from_mode(0o755)).unwrap();
+    let log = world.dir.path().join("log");
+    let start = |state: &str| {
+        let mut command = world.qpc(&relay, state, &["--user", "alice", "agent", "--run-dir"]);
+        Program(command.arg(&run_dir).stderr(File::create(&log).unwrap()).spawn().unwrap())
+    };
+    let password = world.dir.path().join("password");
+    fs::write(&password, "another one").unwrap();
+    waits_before_it_ends(&mut start("new"), &log, "user name or password is wrong", 5);
+
+    // While it serves programs.
+    fs::write(&password, "correct horse").unwrap();
+    let mut agent = start("alice");
+    while !fs::read_to_string(&log).unwrap().contains("connected to the relay") {
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Who has the state folder may be done with it in a moment.
+    let other = world.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let arguments = ["--user", "alice", "agent", "--run-dir", other.to_str().unwrap()];
+    let (status, _, err) = world.run(&relay, "alice", &arguments);
+    assert!(status == 8 && err.contains("in use"), "{err}");
+
+    let devices = world.ok(&relay, "second", &["--user", "alice", "devices"]);
+    let own = devices.lines().find(|line| !line.contains("(this one)")).unwrap();
+    world.ok(&relay, "second", &["--user", "alice", "revoke", own.split(' ').next().unwrap()]);
+    let reason = "this device was revoked; log in with the password to make it a new one";
+    waits_before_it_ends(&mut agent, &log, reason, 4);
+}
+
 #[test]
 fn where_no_agent_runs() {
     let world = World::new();
