@@ -38,8 +38,8 @@ pub(crate) struct Connection {
     /// When the handshake must be done.
     pub(crate) patience: Instant,
     /// Until when the endpoint sleeps for it, and until when it could.
-    pub(crate) wakeup: Option<TimeUs>,
-    pub(crate) deadline: Option<TimeUs>,
+    pub(crate) wakeup: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// It is in the endpoint's queue of those that had more to send than went into a result.
     pub(crate) continues: bool,
     /// It is counted among the handshakes that peers began.
@@ -243,10 +243,11 @@ impl Connection {
     }
 
     /// Notices that the engine follows its peer along the path that a datagram came; gives the paths begun and left.
+    #[inline]
     pub(crate) fn follow(&mut self, came: Path) -> Option<(Path, Option<Path>)> {
         let address = self.engine.remote_address();
         if address == self.path.address {
-            if address == came.address && came.route != self.path.route {
+            if came.route != self.path.route && came.address == address {
                 // The same peer, by another number.
                 let left = std::mem::replace(&mut self.path, came);
                 return Some((came, Some(left)));
@@ -307,15 +308,16 @@ impl Connection {
     }
 
     /// Datagrams, as far as there is room in the result; gives whether there may be more.
+    #[inline]
     pub(crate) fn transmit(&mut self, now: Instant, output: &mut Output) -> bool {
-        let mut more = true;
-        while output.datagrams() < bounds::DATAGRAMS {
-            let mut buffer = output.buffer();
-            let batch = bounds::BATCH.min(bounds::DATAGRAMS - output.datagrams());
-            let Some(transmit) = self.engine.poll_transmit(now, batch, &mut buffer) else {
-                output.give_back(buffer);
-                more = false;
-                break;
+        loop {
+            let room = bounds::DATAGRAMS.saturating_sub(output.datagrams());
+            if room == 0 {
+                return true;
+            }
+            let buffer = output.buffer();
+            let Some(transmit) = self.engine.poll_transmit(now, room.min(bounds::BATCH), buffer) else {
+                return false;
             };
             let route = match self.previous_path {
                 Some(previous) if previous.address == transmit.destination => previous.route,
@@ -329,9 +331,8 @@ impl Connection {
                     && transmit.size > self.engine.current_mtu().into(),
             };
             let segment = transmit.segment_size.unwrap_or(transmit.size);
-            output.send(sending, buffer, segment);
+            output.send(sending, segment);
         }
-        more
     }
 
     pub(crate) fn has_more_to_send(&self) -> bool {

@@ -2,7 +2,8 @@
 
 use crate::types::*;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// What the caller has to do, or to know.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +163,7 @@ impl QueryResult {
 
     /// When [`Endpoint::timer_expired`](crate::Endpoint::timer_expired) is to be called.
     pub fn next_wakeup(&self) -> Option<TimeUs> {
-        self.output().next_wakeup
+        self.output().next_wakeup()
     }
 
     /// Why the command was refused, if it was.
@@ -177,11 +178,13 @@ impl QueryResult {
 
     /// What it is made of, for a library that hands it on as a pointer.
     #[doc(hidden)]
+    #[inline]
     pub fn into_output(mut self) -> Box<Output> {
         self.0.take().unwrap_or_default()
     }
 
     #[doc(hidden)]
+    #[inline]
     pub fn from_output(output: Box<Output>) -> Self {
         Self(Some(output))
     }
@@ -193,6 +196,7 @@ impl QueryResult {
 }
 
 impl Drop for QueryResult {
+    #[inline]
     fn drop(&mut self) {
         if let Some(output) = self.0.take() {
             Pool::put(output);
@@ -229,10 +233,10 @@ static EMPTY: Output = Output {
     others: Vec::new(),
     buffers: Vec::new(),
     used: 0,
-    next_wakeup: None,
+    wakeup: None,
     local_error: None,
     send_continuation_pending: false,
-    home: Weak::new(),
+    home: None,
 };
 
 /// What becomes a [`QueryResult`].
@@ -241,16 +245,16 @@ static EMPTY: Output = Output {
 pub struct Output {
     sends: Vec<Send>,
     others: Vec<Other>,
-    /// What the sends are slices of, and behind those empty ones for later.
+    /// What the sends are slices of, and behind those used ones for later.
     buffers: Vec<Vec<u8>>,
     used: usize,
-    #[doc(hidden)]
-    pub next_wakeup: Option<TimeUs>,
+    /// When it is, and when the caller's time 0 was.
+    pub(crate) wakeup: Option<(Instant, Instant)>,
     #[doc(hidden)]
     pub local_error: Option<LocalError>,
     #[doc(hidden)]
     pub send_continuation_pending: bool,
-    home: Weak<Pool>,
+    home: Option<Arc<Pool>>,
 }
 
 #[derive(Debug)]
@@ -370,29 +374,34 @@ impl Output {
         Ok(other.effect())
     }
 
+    #[doc(hidden)]
+    pub fn next_wakeup(&self) -> Option<TimeUs> {
+        self.wakeup.map(|(at, start)| microseconds(at, start))
+    }
+
     pub(crate) fn datagrams(&self) -> usize {
         self.sends.len()
     }
 
-    /// Something empty to write datagrams into; it comes back by [`Output::send`] or [`Output::give_back`].
-    pub(crate) fn buffer(&mut self) -> Vec<u8> {
-        self.buffers.get_mut(self.used).map(std::mem::take).unwrap_or_default()
-    }
-
-    pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        if let Some(place) = self.buffers.get_mut(self.used) {
-            *place = buffer;
+    /// Something empty to write datagrams into, for [`Output::send`].
+    #[inline]
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.buffers.len() == self.used {
+            self.buffers.push(Vec::new());
         }
+        let buffer = &mut self.buffers[self.used];
+        buffer.clear();
+        buffer
     }
 
-    /// Takes datagrams of `segment` bytes each, the last may be shorter.
-    pub(crate) fn send(&mut self, sending: Sending, buffer: Vec<u8>, segment: usize) {
+    /// Sends what was written into the buffer: datagrams of `segment` bytes each, the last may be shorter.
+    pub(crate) fn send(&mut self, sending: Sending, segment: usize) {
         let Sending { connection, route, ecn, is_pmtu_probe } = sending;
         let number = self.used as u32;
+        let end = self.buffers[self.used].len();
         let mut start = 0;
-        while start < buffer.len() {
-            let len = segment.min(buffer.len() - start);
+        while start < end {
+            let len = segment.min(end - start);
             self.sends.push(Send {
                 connection,
                 route,
@@ -403,10 +412,6 @@ impl Output {
                 is_pmtu_probe,
             });
             start += len;
-        }
-        match self.buffers.get_mut(self.used) {
-            Some(place) => *place = buffer,
-            None => self.buffers.push(buffer),
         }
         self.used += 1;
     }
@@ -429,6 +434,7 @@ impl Output {
     }
 
     /// Puts the effects into the order that is promised.
+    #[inline]
     pub(crate) fn sort(&mut self) {
         if self.others.len() > 1 {
             self.others.sort_by_key(|other| other.what.rank());
@@ -448,20 +454,25 @@ const KEPT_BUFFERS: usize = 4;
 const KEPT_BYTES: usize = 32 * 1024;
 const KEPT_EFFECTS: usize = 128;
 
+/// Rounded up: not a microsecond before it is due.
+pub(crate) fn microseconds(at: Instant, start: Instant) -> TimeUs {
+    let after = at.duration_since(start);
+    after.as_secs().saturating_mul(1_000_000).saturating_add(after.subsec_nanos().div_ceil(1000).into())
+}
+
 impl Pool {
     pub(crate) fn take(self: &Arc<Self>) -> Box<Output> {
         let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        used.unwrap_or_else(|| Box::new(Output { home: Arc::downgrade(self), ..Output::default() }))
+        let mut output = used.unwrap_or_default();
+        output.home = Some(Arc::clone(self));
+        output
     }
 
     fn put(mut output: Box<Output>) {
-        let Some(home) = output.home.upgrade() else { return };
+        let Some(home) = output.home.take() else { return };
         let Output { sends, others, buffers, used, .. } = &mut *output;
         sends.clear();
         others.clear();
-        for buffer in &mut buffers[..*used] {
-            buffer.clear();
-        }
         // A large result was an exception.
         if *used > 1 || others.capacity() > KEPT_EFFECTS {
             sends.shrink_to(KEPT_EFFECTS);
@@ -470,7 +481,7 @@ impl Pool {
             buffers.truncate(KEPT_BUFFERS);
         }
         *used = 0;
-        (output.next_wakeup, output.local_error, output.send_continuation_pending) = (None, None, false);
+        output.local_error = None;
         let mut kept = home.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT {
             kept.push(output);

@@ -2,7 +2,7 @@
 
 use crate::bounds;
 use crate::connection::{Connection, Early, Path, Progress, ecn};
-use crate::effect::{Output, Pool, QueryResult, Sending, What};
+use crate::effect::{Output, Pool, QueryResult, Sending, What, microseconds};
 use crate::ids::{ConnectionIds, FastMap, Routes, SERVER, UsedTokens};
 use crate::tls::{self, Client, Clock};
 use crate::types::*;
@@ -51,19 +51,21 @@ pub struct Endpoint {
     /// Ended, the oldest first.
     closing: VecDeque<(ConnectionHandle, usize)>,
     /// For every connection with a deadline one that is not later; others are left behind.
-    wakeups: BinaryHeap<Reverse<(TimeUs, ConnectionHandle, usize)>>,
+    wakeups: BinaryHeap<Reverse<(Instant, ConnectionHandle, usize)>>,
     /// Connections with more to send than went into a result.
     continuing: VecDeque<usize>,
     /// Connections that got something in this call.
     touched: Vec<usize>,
     routes: Routes,
-    /// Room for one datagram, used again if nothing was kept of the last.
+    /// Room for a few datagrams, used again if nothing was kept of the last.
     input: BytesMut,
+    /// For an answer that belongs to no connection: there seldom is one.
+    answer: Vec<u8>,
     pool: Arc<Pool>,
 }
 
-/// The room for datagrams: more than those of Ethernet.
-const ROOM: usize = 2048;
+/// The room for datagrams, once for an endpoint: five of Ethernet's size before it is begun anew.
+const INPUT: usize = 8192;
 
 /// What every path takes that QUIC works on.
 const SMALLEST_MTU: usize = 1200;
@@ -152,7 +154,8 @@ impl Endpoint {
             continuing: VecDeque::new(),
             touched: Vec::new(),
             routes: Routes::default(),
-            input: BytesMut::with_capacity(ROOM),
+            input: BytesMut::with_capacity(INPUT),
+            answer: Vec::new(),
             pool: Arc::new(Pool::default()),
         })
     }
@@ -164,7 +167,12 @@ impl Endpoint {
 
     /// Takes a datagram.
     pub fn input_datagram(&mut self, input: InboundDatagram<'_>, now: TimeUs) -> Result<QueryResult, Status> {
-        self.input_datagrams([input], now)
+        let now = self.advance(now);
+        let mut output = self.pool.take();
+        if let Some(number) = self.input(input, now, &mut output) {
+            self.drive(number, now, &mut output);
+        }
+        Ok(self.finish(output))
     }
 
     /// Takes datagrams that came together: their connections answer after the last, with fewer datagrams.
@@ -176,14 +184,17 @@ impl Endpoint {
         let now = self.advance(now);
         let mut output = self.pool.take();
         for input in inputs {
-            self.input(input, now, &mut output);
+            if let Some(number) = self.input(input, now, &mut output) {
+                self.touch(number);
+            }
         }
         self.drive_touched(now, &mut output);
         Ok(self.finish(output))
     }
 
-    /// Takes a datagram; its connection is touched.
-    fn input(&mut self, input: InboundDatagram<'_>, now: Instant, output: &mut Output) {
+    /// Takes a datagram; gives the connection that it was for and that is to be driven.
+    #[inline]
+    fn input(&mut self, input: InboundDatagram<'_>, now: Instant, output: &mut Output) -> Option<usize> {
         let path = match self.role {
             Role::Client => Path { address: SERVER, route: input.route_handle },
             Role::Server => Path {
@@ -198,26 +209,25 @@ impl Endpoint {
             EcnCodepoint::Ce => Some(quinn_proto::EcnCodepoint::Ce),
         };
         let data = self.copy(input.bytes);
-        let mut answer = output.buffer();
-        match self.engine.handle(now, path.address, None, mark, data, &mut answer) {
-            None => output.give_back(answer),
+        self.answer.clear();
+        match self.engine.handle(now, path.address, None, mark, data, &mut self.answer) {
+            None => {}
             Some(DatagramEvent::ConnectionEvent(number, event)) => {
-                output.give_back(answer);
-                if let Some(connection) = self.connection(number.0) {
-                    connection.engine.handle_event(event);
-                    // A client knows its server by one address.
-                    if self.role == Role::Server {
-                        self.follow(number.0, path);
-                    }
-                    self.touch(number.0);
+                let connection = self.connections.get_mut(number.0)?.as_deref_mut()?;
+                connection.engine.handle_event(event);
+                // A client knows its server by one address.
+                if self.role == Role::Server {
+                    self.follow(number.0, path);
                 }
+                return Some(number.0);
             }
-            Some(DatagramEvent::Response(transmit)) => respond(path.route, &transmit, answer, output),
+            Some(DatagramEvent::Response(transmit)) => self.respond(path.route, &transmit, output),
             Some(DatagramEvent::NewConnection(incoming)) => {
                 let identified = !input.address_validation_identity.is_empty();
-                self.accept(incoming, path, identified, now, answer, output);
+                self.accept(incoming, path, identified, now, output);
             }
         }
+        None
     }
 
     /// Takes what a router said about the size of datagrams.
@@ -254,7 +264,7 @@ impl Endpoint {
             if output.datagrams() >= bounds::DATAGRAMS {
                 break;
             }
-            let Some((_, number)) = self.next_due().filter(|(due, _)| *due <= self.now) else { break };
+            let Some((_, number)) = self.next_due().filter(|(due, _)| *due <= instant) else { break };
             let Some(connection) = self.connection(number) else { break };
             if connection.progress == Progress::Handshake
                 && connection.patience <= instant
@@ -436,8 +446,12 @@ impl Endpoint {
 
     /// When [`Endpoint::timer_expired`] is to be called.
     pub fn next_wakeup(&self) -> Option<TimeUs> {
+        self.wakeup().map(|at| microseconds(at, self.start))
+    }
+
+    fn wakeup(&self) -> Option<Instant> {
         if !self.continuing.is_empty() {
-            return Some(self.now);
+            return Some(self.instant);
         }
         // Every call left the earliest on top.
         self.wakeups.peek().map(|Reverse((due, _, _))| *due)
@@ -514,35 +528,29 @@ impl Endpoint {
         path: Path,
         identified: bool,
         now: Instant,
-        mut answer: Vec<u8>,
         output: &mut Output,
     ) {
         if self.half_open >= bounds::HALF_OPEN {
-            self.engine.ignore(incoming);
-            return output.give_back(answer);
+            return self.engine.ignore(incoming);
         }
         if self.handles.len() >= self.max_connections {
-            let transmit = self.engine.refuse(incoming, &mut answer);
-            return respond(path.route, &transmit, answer, output);
+            let transmit = self.engine.refuse(incoming, &mut self.answer);
+            return self.respond(path.route, &transmit, output);
         }
         if (self.retry || self.half_open >= bounds::HALF_OPEN_UNPROVED)
             && !incoming.remote_address_validated()
         {
-            match self.engine.retry(incoming, &mut answer) {
-                Ok(transmit) => respond(path.route, &transmit, answer, output),
-                Err(error) => {
-                    // A peer whose address is not proved has not been asked before.
-                    self.engine.ignore(error.into_incoming());
-                    output.give_back(answer);
-                }
+            match self.engine.retry(incoming, &mut self.answer) {
+                Ok(transmit) => self.respond(path.route, &transmit, output),
+                // A peer whose address is not proved has not been asked before.
+                Err(error) => self.engine.ignore(error.into_incoming()),
             }
             return;
         }
         // A token says that its owner was at that address, which a route alone does not tell.
         let config = self.server.as_ref().filter(|_| !identified).map(|[_, plain]| Arc::clone(plain));
-        match self.engine.accept(incoming, now, &mut answer, config) {
+        match self.engine.accept(incoming, now, &mut self.answer, config) {
             Ok((number, connection)) => {
-                output.give_back(answer);
                 self.routes.enter(path.route, path.address);
                 let handle = self.add(number.0, connection, path, None, now);
                 self.half_open += 1;
@@ -552,10 +560,11 @@ impl Endpoint {
                 self.drive(number.0, now, output);
                 output.push(handle, What::Lifecycle(Lifecycle::Accepted));
             }
-            Err(error) => match error.response {
-                Some(transmit) => respond(path.route, &transmit, answer, output),
-                None => output.give_back(answer),
-            },
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.respond(path.route, &transmit, output);
+                }
+            }
         }
     }
 
@@ -668,15 +677,8 @@ impl Endpoint {
             deadline =
                 Some(deadline.map_or(connection.patience, |deadline| deadline.min(connection.patience)));
         }
-        // Rounded up: not a microsecond before it is due.
-        connection.deadline = deadline.map(|at| {
-            let after = at.duration_since(self.start);
-            after
-                .as_secs()
-                .saturating_mul(1_000_000)
-                .saturating_add(after.subsec_nanos().div_ceil(1000).into())
-        });
-        if let Some(deadline) = connection.deadline
+        connection.deadline = deadline;
+        if let Some(deadline) = deadline
             && connection.wakeup.is_none_or(|wakeup| deadline < wakeup)
         {
             connection.wakeup = Some(deadline);
@@ -688,7 +690,7 @@ impl Endpoint {
     }
 
     /// The connection to be woken first; what is left behind before it goes.
-    fn next_due(&mut self) -> Option<(TimeUs, usize)> {
+    fn next_due(&mut self) -> Option<(Instant, usize)> {
         while let Some(mut top) = self.wakeups.peek_mut() {
             let Reverse((due, handle, number)) = *top;
             let connection = self
@@ -750,9 +752,25 @@ impl Endpoint {
         self.connections.get_mut(number)?.as_deref_mut()
     }
 
+    /// Sends an answer that belongs to no connection.
+    fn respond(&mut self, route: Option<RouteHandle>, transmit: &Transmit, output: &mut Output) {
+        // What it has is empty, and serves for the next.
+        let answer = output.buffer();
+        std::mem::swap(answer, &mut self.answer);
+        // A stateless reset is padded to any length below that of what it answers, which need not fit the way back. Only its
+        // end and its first byte mean something.
+        if answer.len() > SMALLEST_MTU {
+            answer.drain(1..answer.len() - (SMALLEST_MTU - 1));
+        }
+        let sending = Sending { connection: 0, route, ecn: ecn(transmit.ecn), is_pmtu_probe: false };
+        let length = answer.len();
+        output.send(sending, length);
+    }
+
     /// A copy for the engine, which decrypts in place and keeps what it cannot hand over yet.
     fn copy(&mut self, bytes: &[u8]) -> BytesMut {
-        if bytes.len() <= ROOM && self.input.try_reclaim(ROOM) {
+        let has_room = bytes.len() <= self.input.capacity() || self.input.try_reclaim(INPUT);
+        if has_room && bytes.len() <= INPUT {
             self.input.extend_from_slice(bytes);
             return self.input.split();
         }
@@ -769,29 +787,18 @@ impl Endpoint {
         self.instant
     }
 
+    #[inline]
     fn finish(&mut self, mut output: Box<Output>) -> QueryResult {
         output.sort();
         self.next_due();
         output.send_continuation_pending = self.has_send_continuation_pending();
-        output.next_wakeup = self.next_wakeup();
+        output.wakeup = self.wakeup().map(|at| (at, self.start));
         QueryResult::from_output(output)
     }
 }
 
 fn refuse(output: &mut Output, connection: ConnectionHandle, code: LocalErrorCode, stream: Option<StreamId>) {
     output.local_error = Some(LocalError { connection: Some(connection), code, stream_id: stream });
-}
-
-/// An answer that belongs to no connection.
-fn respond(route: Option<RouteHandle>, transmit: &Transmit, mut answer: Vec<u8>, output: &mut Output) {
-    // A stateless reset is padded to any length below that of what it answers, which need not fit the way back. Only its end
-    // and its first byte mean something.
-    if answer.len() > SMALLEST_MTU {
-        answer.drain(1..answer.len() - (SMALLEST_MTU - 1));
-    }
-    let sending = Sending { connection: 0, route, ecn: ecn(transmit.ecn), is_pmtu_probe: false };
-    let length = answer.len();
-    output.send(sending, answer, length);
 }
 
 /// The engine's settings; nothing if there is a value that it cannot follow.

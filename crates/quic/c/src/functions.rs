@@ -553,7 +553,7 @@ unsafe extern "C" fn coquic_result_effect_at(
 #[unsafe(no_mangle)]
 unsafe extern "C" fn coquic_result_next_wakeup(result: *const Output) -> coquic_optional_time_us_t {
     // SAFETY: the caller's promise: NULL or a result.
-    time(unsafe { result.as_ref() }.and_then(|result| result.next_wakeup))
+    time(unsafe { result.as_ref() }.and_then(Output::next_wakeup))
 }
 
 #[unsafe(no_mangle)]
