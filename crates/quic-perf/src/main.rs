@@ -1,6 +1,6 @@
 //! `coquic-perf`: measures QUIC. See the README.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod client;
 mod driver;

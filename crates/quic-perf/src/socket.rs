@@ -2,11 +2,11 @@
 
 use coquic::{EcnCodepoint, RouteHandle};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
-use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Asked for; the system may give less.
 const KERNEL_BUFFER: usize = 2 << 20;
@@ -43,8 +43,10 @@ pub(crate) fn any_for(peer: SocketAddr) -> SocketAddr {
 }
 
 /// A bound socket that never blocks.
+///
+/// Tokio's own asks to be told of room to send, too, and the kernel tells so whenever a peer has read something.
 pub(crate) struct Socket {
-    io: tokio::net::UdpSocket,
+    io: AsyncFd<UdpSocket>,
     state: UdpSocketState,
 }
 
@@ -86,7 +88,7 @@ impl Socket {
     pub(crate) fn new(io: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&io).into())?;
         // `state` has made it non-blocking.
-        Ok(Self { io: tokio::net::UdpSocket::from_std(io)?, state })
+        Ok(Self { io: watch(io, Interest::READABLE)?, state })
     }
 
     /// Takes what has come, in place of what came before.
@@ -96,10 +98,10 @@ impl Socket {
         let mut slices: [IoSliceMut<'_>; BUFFERS] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         loop {
-            ready!(self.io.poll_recv_ready(context))?;
+            let mut readable = ready!(self.io.poll_read_ready(context))?;
             let mut count = 0;
-            let read = self.io.try_io(Interest::READABLE, || {
-                count = self.state.recv((&self.io).into(), &mut slices, &mut inbox.metas)?;
+            let read = readable.try_io(|io| {
+                count = self.state.recv(io.get_ref().into(), &mut slices, &mut inbox.metas)?;
                 // Fewer than there is room for: it was all, and what comes later is told of. To say so here spares the
                 // system call that would find nothing.
                 if count < BUFFERS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -110,9 +112,7 @@ impl Socket {
                     return Poll::Ready(Ok(()));
                 }
                 // Anybody can send an ICMP message that shows up as an error; QUIC does not believe them.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock && !is_icmp(&error) => {
-                    return Poll::Ready(Err(error));
-                }
+                Ok(Err(error)) if !is_icmp(&error) => return Poll::Ready(Err(error)),
                 _ => {}
             }
         }
@@ -132,7 +132,13 @@ impl Socket {
             EcnCodepoint::Ce => Some(quinn_udp::EcnCodepoint::Ce),
         };
         let transmit = Transmit { destination, ecn, contents, segment_size, src_ip: None };
-        self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
+        self.state.try_send(self.io.get_ref().into(), &transmit)
+    }
+
+    /// Waits for room to send.
+    async fn writable(&self) -> io::Result<()> {
+        let io = watch(self.io.get_ref().try_clone()?, Interest::WRITABLE)?;
+        io.writable().await.map(drop)
     }
 
     /// Sends everything; what has no address any more, and what the system refuses, is lost.
@@ -150,7 +156,7 @@ impl Socket {
             while let Err(error) = self.try_send(destination, batch.ecn, contents, segment)
                 && error.kind() == io::ErrorKind::WouldBlock
             {
-                poll_fn(|context| self.io.poll_send_ready(context)).await?;
+                self.writable().await?;
             }
         }
         outbox.bytes.clear();
@@ -242,6 +248,13 @@ impl Outbox {
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= FULL
     }
+}
+
+/// Has Tokio tell what happens to a socket.
+#[expect(unsafe_code, reason = "Tokio has no other way to be interested in one thing only")]
+fn watch(io: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    // SAFETY: a `UdpSocket` owns one open descriptor for as long as it lives, and always gives that one.
+    Ok(unsafe { AsyncFd::register_with_interest(io, interest) }?)
 }
 
 fn is_icmp(error: &io::Error) -> bool {
