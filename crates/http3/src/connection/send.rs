@@ -262,12 +262,8 @@ impl Connection {
     /// Gives up a push: the server will not send it, the client does not want it.
     pub fn cancel_push(&mut self, push: u64) -> Result<(), Error> {
         self.expect_open()?;
-        match self.role {
-            Role::Client if self.max_push.is_none_or(|max| push > max) => return Err(Error::Unknown),
-            Role::Server if !self.pushes.contains_key(&push) => return Err(Error::Unknown),
-            _ => {}
-        }
-        let stream = self.pushes.remove(&push).and_then(|known| known.stream);
+        // A server that has not promised a push ends the connection when a client names it.
+        let stream = self.pushes.remove(&push).ok_or(Error::Unknown)?.stream;
         if stream.is_none() {
             self.send_control(frame::CANCEL_PUSH, &number(push));
             if self.role == Role::Client {
@@ -287,9 +283,7 @@ impl Connection {
             Target::Request(id) if id % 4 == 0 && id < self.next_request => {
                 (frame::PRIORITY_UPDATE_REQUEST, id)
             }
-            Target::Push(id) if self.max_push.is_some_and(|max| id <= max) => {
-                (frame::PRIORITY_UPDATE_PUSH, id)
-            }
+            Target::Push(id) if self.pushes.contains_key(&id) => (frame::PRIORITY_UPDATE_PUSH, id),
             _ => return Err(Error::Unknown),
         };
         if !value.is_ascii() {

@@ -736,10 +736,6 @@ fn pushes_have_rules() {
     bench.data(15, &[&[1, 4]], false);
     assert_eq!(bench.close_code(), Some(Code::H3_ID_ERROR));
 
-    let promise = |bench: &mut Bench, push: u8, fields: &str| {
-        let section = bench.section(fields);
-        frame_of(frame::PUSH_PROMISE, &[&[push], &section[..]].concat())
-    };
     let cases = [(4, GET, Code::H3_ID_ERROR), (0, "", Code::H3_FRAME_ERROR)];
     for (push, fields, code) in cases {
         let mut bench = Bench::client();
@@ -777,10 +773,21 @@ fn pushes_have_rules() {
     assert_eq!(bench.close_code(), Some(Code::H3_FRAME_UNEXPECTED));
 }
 
+fn promise(bench: &mut Bench, push: u8, fields: &str) -> Vec<u8> {
+    let section = bench.section(fields);
+    frame_of(frame::PUSH_PROMISE, &[&[push], &section[..]].concat())
+}
+
 #[test]
 fn pushes_are_cancelled_from_both_ends() {
     let cancel = frame_of(frame::CANCEL_PUSH, &[0]);
     let mut bench = Bench::client();
+    bench.connection.send_request(&get(), true).unwrap();
+    let promised = promise(&mut bench, 0, GET);
+    assert_eq!(bench.connection.cancel_push(0), Err(Error::Unknown), "it has not been promised");
+    bench.data(0, &[&promised], false);
+    bench.sends();
+    bench.events();
     bench.connection.cancel_push(0).unwrap();
     assert_eq!(bench.sends(), [(2, cancel.clone(), false)]);
     let code = Code::H3_REQUEST_CANCELLED;
@@ -817,10 +824,12 @@ fn pushes_are_cancelled_from_both_ends() {
 fn priorities_go_to_the_server() {
     let mut client = Bench::client();
     client.connection.send_request(&get(), true).unwrap();
+    let promised = promise(&mut client, 3, GET);
+    client.data(0, &[&promised], false);
     client.sends();
     client.connection.update_priority(Target::Request(0), b"u=1").unwrap();
     client.connection.update_priority(Target::Push(3), b"i").unwrap();
-    for wrong in [Target::Request(4), Target::Request(1), Target::Push(4)] {
+    for wrong in [Target::Request(4), Target::Request(1), Target::Push(2), Target::Push(4)] {
         assert_eq!(client.connection.update_priority(wrong, b"u=1"), Err(Error::Unknown));
     }
     let sends = client.sends();

@@ -1,26 +1,9 @@
 /* Random calls of the C API, with what is right, wrong and in between, and random damage to datagrams. Takes the folder of cert.pem
  * and key.pem, a seed and seconds. Nothing is checked but that calls return, and what sanitizers see. */
 #define _POSIX_C_SOURCE 200809L
-#include "pair.h"
+#include "any.h"
 
 #include <time.h>
-
-static uint64_t state;
-
-static uint64_t any(void) {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static uint64_t below(uint64_t n) { return any() % n; }
-
-/* A number that is often small, sometimes at an edge. */
-static uint64_t number(void) {
-    static const uint64_t edges[] = {0, 1, 3, 0x3fffffffffffffff, 0x4000000000000000, UINT64_MAX};
-    return below(4) ? below(20) : edges[below(6)];
-}
 
 static void discard(struct pair *pair, int side, coquic_status_t status, coquic_result_t *result) {
     size_t at, count = coquic_result_effect_count(result);
@@ -40,13 +23,6 @@ static void discard(struct pair *pair, int side, coquic_status_t status, coquic_
     }
     REQUIRE(coquic_result_effect_at(result, count, &(coquic_effect_t){0}) == COQUIC_STATUS_INVALID_ARGUMENT);
     coquic_result_destroy(result);
-}
-
-static coquic_bytes_t some(void) {
-    static uint8_t room[70000];
-    size_t length = below(8) ? below(1500) : below(sizeof room);
-    room[below(sizeof room)] = (uint8_t)any();
-    return below(20) ? bytes(room, length) : bytes(NULL, below(2));
 }
 
 static void call(struct pair *pair) {
