@@ -17,8 +17,8 @@ use std::time::Duration;
 
 const CONNECTION_WINDOW: u32 = 32 << 20;
 const STREAM_WINDOW: u32 = 16 << 20;
-/// Streams that a client may have at a time.
-const STREAMS: u32 = 4096;
+/// Streams that a client may have at a time, and a server, which needs none.
+const STREAMS: [u32; 2] = [4096, 16];
 /// A peer that is not heard for that time is gone. The original waits for ever.
 const IDLE: Duration = Duration::from_secs(30);
 /// Datagrams after which a peer has to acknowledge; where few answers are wanted and many bytes come, fewer do.
@@ -97,7 +97,7 @@ fn coquic(options: &Options, role: coquic::Role, identity: Option<TlsIdentity>) 
             initial_max_data: CONNECTION_WINDOW.into(),
             initial_max_stream_data_bidi_local: STREAM_WINDOW.into(),
             initial_max_stream_data_bidi_remote: STREAM_WINDOW.into(),
-            initial_max_streams_bidi: if server { STREAMS.into() } else { 16 },
+            initial_max_streams_bidi: STREAMS[usize::from(!server)].into(),
             congestion_control: options.congestion_control,
             enable_hystart_plus_plus: !(bulk && loss_based),
             send_stream_fairness: !bulk,
@@ -124,7 +124,7 @@ pub(crate) fn quinn_client(options: &Options) -> Result<quinn::ClientConfig, Str
     // Every handshake is a full one, as with the other backend.
     tls.resumption = Resumption::disabled();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(unusable)?));
-    config.transport_config(Arc::new(transport(options)?));
+    config.transport_config(Arc::new(transport(options, false)?));
     Ok(config)
 }
 
@@ -140,11 +140,11 @@ pub(crate) fn quinn_server(options: &Options, identity: &Identity) -> Result<qui
     tls.alpn_protocols = vec![options.alpn.name().into()];
     let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(unusable)?);
     let mut config = quinn::ServerConfig::with_crypto(crypto);
-    config.transport_config(Arc::new(transport(options)?));
+    config.transport_config(Arc::new(transport(options, true)?));
     Ok(config)
 }
 
-fn transport(options: &Options) -> Result<quinn::TransportConfig, String> {
+fn transport(options: &Options, server: bool) -> Result<quinn::TransportConfig, String> {
     let congestion: Arc<dyn ControllerFactory + Send + Sync> = match options.congestion_control {
         CongestionControl::NewReno => Arc::new(NewRenoConfig::default()),
         CongestionControl::Cubic => Arc::new(CubicConfig::default()),
@@ -162,7 +162,8 @@ fn transport(options: &Options) -> Result<quinn::TransportConfig, String> {
         .receive_window(CONNECTION_WINDOW.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .send_window(STREAM_WINDOW.into())
-        .max_concurrent_bidi_streams(STREAMS.into())
+        .max_concurrent_bidi_streams(STREAMS[usize::from(!server)].into())
+        .max_concurrent_uni_streams(STREAMS[1].into())
         .send_fairness(options.work.mode != Mode::Bulk)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(congestion);
