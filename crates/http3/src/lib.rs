@@ -61,6 +61,7 @@ pub mod capsule;
 mod connection;
 mod error;
 mod frame;
+mod map;
 mod message;
 mod outbox;
 pub mod qpack;

@@ -1,6 +1,8 @@
 //! Bytes that wait for the transport, stream by stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+use crate::map::Map;
 
 /// Bytes for one stream, to be sent in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub struct Send<'a> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    queues: BTreeMap<u64, Queue>,
+    queues: Map<Queue>,
     /// Streams that have something to send and may, in turn.
     ready: VecDeque<u64>,
 }
@@ -104,7 +106,7 @@ impl Outbox {
             } else {
                 self.ready.push_back(stream);
             }
-            Queue::default()
+            Box::default()
         })
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::connection::{Action, Connection, Event, Role, Target};
 use crate::error::{Code, ConnectionError, Error};
+use crate::map::Map;
 use crate::message::{RequestHead, ResponseHead};
 use crate::qpack::Field;
 use crate::settings::Config;
@@ -135,8 +136,8 @@ pub struct PushFailed {
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
-    requests: BTreeMap<u64, Exchange>,
-    pushes: BTreeMap<u64, Push>,
+    requests: Map<Exchange>,
+    pushes: Map<Push>,
     /// Streams of pushes.
     push_streams: BTreeMap<u64, u64>,
     kept: Kept,
@@ -163,8 +164,8 @@ impl Client {
     pub fn new(config: Config, max_kept: usize) -> Self {
         Self {
             connection: Connection::new(Role::Client, Config { max_unsent: usize::MAX, ..config }),
-            requests: BTreeMap::new(),
-            pushes: BTreeMap::new(),
+            requests: Map::new(),
+            pushes: Map::new(),
             push_streams: BTreeMap::new(),
             kept: Kept { count: 0, max: max_kept },
         }
@@ -196,7 +197,7 @@ impl Client {
             self.connection.cancel(stream, Code::H3_REQUEST_CANCELLED);
             return Err(error);
         }
-        self.requests.insert(stream, Exchange { request, ..Exchange::default() });
+        self.requests.insert(stream, Box::new(Exchange { request, ..Exchange::default() }));
         Ok(stream)
     }
 
@@ -306,7 +307,8 @@ impl Client {
     }
 
     fn end(&mut self, stream: u64, update: &mut ClientUpdate) {
-        if let Some(Exchange { request, response, is_tunnel, has_news }) = self.requests.remove(&stream) {
+        if let Some(exchange) = self.requests.remove(&stream) {
+            let Exchange { request, response, is_tunnel, has_news } = *exchange;
             self.kept.release(response.body.len());
             if !is_tunnel || has_news {
                 update.responses.push(Answered { stream, request, response });
@@ -320,12 +322,11 @@ impl Client {
     }
 
     fn deliver_push(&mut self, push: u64, update: &mut ClientUpdate) {
-        let is_complete = |known: &Push| known.has_ended && known.promise.is_some();
-        if !self.pushes.get(&push).is_some_and(is_complete) {
+        if !self.pushes.get(&push).is_some_and(|known| known.has_ended && known.promise.is_some()) {
             return;
         }
         if let Some(Push { promise: Some((request_stream, request)), response, .. }) =
-            self.pushes.remove(&push)
+            self.pushes.remove(&push).map(|known| *known)
         {
             self.kept.release(response.body.len());
             update.push_responses.push(Pushed { request_stream, push, request, response });
@@ -333,7 +334,8 @@ impl Client {
     }
 
     fn fail(&mut self, stream: u64, code: Code, update: &mut ClientUpdate) {
-        if let Some(Exchange { request, response, .. }) = self.requests.remove(&stream) {
+        if let Some(exchange) = self.requests.remove(&stream) {
+            let Exchange { request, response, .. } = *exchange;
             self.kept.release(response.body.len());
             update.request_errors.push(Unanswered { stream, request, code });
         } else if let Some(push) = self.push_streams.remove(&stream) {
@@ -343,7 +345,8 @@ impl Client {
 
     fn fail_push(&mut self, push: u64, code: Code, update: &mut ClientUpdate) {
         self.push_streams.retain(|_, other| *other != push);
-        let Some(Push { promise, response, .. }) = self.pushes.remove(&push) else { return };
+        let Some(known) = self.pushes.remove(&push) else { return };
+        let Push { promise, response, .. } = *known;
         self.kept.release(response.body.len());
         let request = promise.map(|(_, request)| request);
         update.push_errors.push(PushFailed { push, request, code });
@@ -393,7 +396,7 @@ pub struct Cancelled {
 #[derive(Debug)]
 pub struct Server {
     connection: Connection,
-    requests: BTreeMap<u64, Arriving>,
+    requests: Map<Arriving>,
     kept: Kept,
 }
 
@@ -408,7 +411,7 @@ impl Server {
     pub fn new(config: Config, max_kept: usize) -> Self {
         Self {
             connection: Connection::new(Role::Server, Config { max_unsent: usize::MAX, ..config }),
-            requests: BTreeMap::new(),
+            requests: Map::new(),
             kept: Kept { count: 0, max: max_kept },
         }
     }
@@ -475,7 +478,7 @@ impl Server {
             Event::Request { stream, head } => {
                 let has_news = head.is_connect();
                 let request = Request { head, ..Request::default() };
-                self.requests.insert(stream, Arriving { request, has_news });
+                self.requests.insert(stream, Box::new(Arriving { request, has_news }));
             }
             Event::Body { stream, data } => {
                 // Behind content that was too much there may be more events of its stream.

@@ -43,9 +43,9 @@ impl Connection {
             if self.incoming.len() == MAX_INCOMING {
                 return error(Code::H3_EXCESSIVE_LOAD, "too many streams without a type");
             }
-            self.incoming.insert(id, Incoming::Beginning(Vec::new()));
+            self.incoming.insert(id, Box::new(Incoming::Beginning(Vec::new())));
         }
-        match self.incoming.get_mut(&id) {
+        match self.incoming.get_mut(&id).map(|incoming| &mut **incoming) {
             Some(Incoming::Beginning(bytes)) => {
                 bytes.extend_from_slice(data);
                 let bytes = std::mem::take(bytes);
@@ -56,7 +56,7 @@ impl Connection {
             Some(Incoming::Decoder) => self.encoder.on_decoder_stream(data)?,
             None => {}
         }
-        match self.incoming.get(&id) {
+        match self.incoming.get(&id).map(|incoming| &**incoming) {
             Some(Incoming::Beginning(_)) if fin => {
                 self.incoming.remove(&id);
                 Ok(())
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     pub(super) fn on_unidirectional_reset(&mut self, id: u64, code: Code) -> Result<(), ConnectionError> {
-        match self.incoming.remove(&id) {
+        match self.incoming.remove(&id).map(|incoming| *incoming) {
             Some(Incoming::Beginning(_)) => Ok(()),
             Some(_) => error(Code::H3_CLOSED_CRITICAL_STREAM, "a critical stream was reset"),
             None => {
@@ -88,7 +88,7 @@ impl Connection {
     fn begin(&mut self, id: u64, bytes: Vec<u8>, fin: bool) -> Result<(), ConnectionError> {
         let mut rest = &bytes[..];
         let Some(ty) = varint::read(&mut rest) else {
-            self.incoming.insert(id, Incoming::Beginning(bytes));
+            self.incoming.insert(id, Box::new(Incoming::Beginning(bytes)));
             return Ok(());
         };
         let critical = match ty {
@@ -100,7 +100,7 @@ impl Connection {
             }
             STREAM_PUSH => {
                 let Some(push) = varint::read(&mut rest) else {
-                    self.incoming.insert(id, Incoming::Beginning(bytes));
+                    self.incoming.insert(id, Box::new(Incoming::Beginning(bytes)));
                     return Ok(());
                 };
                 self.incoming.remove(&id);
@@ -118,7 +118,7 @@ impl Connection {
         if !self.critical.insert(ty) {
             return error(Code::H3_STREAM_CREATION_ERROR, "a critical stream was opened twice");
         }
-        self.incoming.insert(id, critical);
+        self.incoming.insert(id, Box::new(critical));
         match ty {
             STREAM_CONTROL => self.on_control(id, rest),
             STREAM_ENCODER => self.on_encoder(rest),
@@ -158,7 +158,10 @@ impl Connection {
     }
 
     fn on_control(&mut self, id: u64, mut data: &[u8]) -> Result<(), ConnectionError> {
-        let Some(Incoming::Control(reader)) = self.incoming.get_mut(&id) else { return Ok(()) };
+        let Some(Incoming::Control(reader)) = self.incoming.get_mut(&id).map(|incoming| &mut **incoming)
+        else {
+            return Ok(());
+        };
         let mut reader = std::mem::take(reader);
         loop {
             let (role, has_settings) = (self.role, reader.has_settings);
@@ -175,7 +178,7 @@ impl Connection {
                 }
             }
         }
-        self.incoming.insert(id, Incoming::Control(reader));
+        self.incoming.insert(id, Box::new(Incoming::Control(reader)));
         Ok(())
     }
 

@@ -6,10 +6,11 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::error::{Code, ConnectionError, Failure};
 use crate::frame;
+use crate::map::Map;
 use crate::message::{RequestHead, ResponseHead};
 use crate::outbox::{Outbox, Send};
 use crate::qpack::{Decoder, Encoder, Field};
@@ -197,9 +198,9 @@ pub struct Connection {
     encoder: Encoder,
     decoder: Decoder,
     /// Requests and pushes.
-    streams: BTreeMap<u64, Stream>,
+    streams: Map<Stream>,
     /// The peer's unidirectional streams but pushes.
-    incoming: BTreeMap<u64, Incoming>,
+    incoming: Map<Incoming>,
     /// Which of the critical streams the peer has opened, by type.
     critical: BTreeSet<u64>,
     seen_requests: Seen,
@@ -215,7 +216,7 @@ pub struct Connection {
     max_push: Option<u64>,
     /// The next push, at a server.
     next_push: u64,
-    pushes: BTreeMap<u64, Push>,
+    pushes: Map<Push>,
     seen_pushes: Seen,
     /// Pushes that this client does not want and whose streams have not come.
     unwanted: BTreeSet<u64>,
@@ -271,8 +272,8 @@ impl Connection {
                 settings.qpack_blocked_streams,
                 max_section,
             ),
-            streams: BTreeMap::new(),
-            incoming: BTreeMap::new(),
+            streams: Map::new(),
+            incoming: Map::new(),
             critical: BTreeSet::new(),
             seen_requests: Seen::default(),
             seen_unidirectional: Seen::default(),
@@ -285,7 +286,7 @@ impl Connection {
             goaway_received: None,
             max_push: None,
             next_push: 0,
-            pushes: BTreeMap::new(),
+            pushes: Map::new(),
             seen_pushes: Seen::default(),
             unwanted: BTreeSet::new(),
             has_ended: false,
@@ -335,7 +336,7 @@ impl Connection {
     pub fn sent(&mut self, stream: u64, count: usize) {
         self.outbox.sent(stream, count);
         let unsent = self.outbox.unsent(stream);
-        if let Some(Stream { send, .. }) = self.streams.get_mut(&stream)
+        if let Some(Stream { send, .. }) = self.streams.get_mut(&stream).map(|stream| &mut **stream)
             && send.was_refused
             && unsent <= self.config.max_unsent / 2
         {
@@ -541,7 +542,7 @@ impl Connection {
     }
 
     /// Puts a stream back that was taken out to handle something, or ends what failed.
-    fn put_back(&mut self, id: u64, stream: Stream, result: Result<(), Failure>) {
+    fn put_back(&mut self, id: u64, stream: Box<Stream>, result: Result<(), Failure>) {
         match result {
             Ok(()) if stream.recv.is_done() && stream.send.is_done() => self.forget_push(&stream),
             Ok(()) => {

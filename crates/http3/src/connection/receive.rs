@@ -88,7 +88,7 @@ impl Connection {
             self.abandon(id, &stream, Code::H3_REQUEST_REJECTED);
             return Ok(false);
         }
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         Ok(true)
     }
 
@@ -98,7 +98,7 @@ impl Connection {
         let method = known.promise.as_ref().map_or(Method::Other, Method::of);
         let stream =
             Stream { push: Some(push), method, send: Sending::nothing(), recv: Receiving::expecting() };
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Push { push, stream: id });
     }
 

@@ -70,7 +70,7 @@ impl Connection {
         let method = Method::of(head);
         let phase = if method == Method::Connect { Phase::Tunnel } else { Phase::Body };
         let send = Sending { phase, remaining: head.content_length, was_refused: false };
-        self.streams.insert(id, Stream { push: None, method, send, recv: Receiving::expecting() });
+        self.streams.insert(id, Box::new(Stream { push: None, method, send, recv: Receiving::expecting() }));
         if fin {
             self.finish(id, true)?;
         }
@@ -229,7 +229,7 @@ impl Connection {
         let mut text = String::new();
         self.send_section(request, frame::PUSH_PROMISE, &number(push), &head.to_fields(&mut text)?)?;
         self.next_push += 1;
-        self.pushes.insert(push, Push { promise: Some(head.clone()), ..Push::default() });
+        self.pushes.insert(push, Box::new(Push { promise: Some(head.clone()), ..Push::default() }));
         Ok(push)
     }
 
@@ -250,7 +250,7 @@ impl Connection {
             varint::write(out, push);
         });
         let stream = Stream { push: Some(push), method, send: Sending::head(), recv: Receiving::nothing() };
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         Ok(id)
     }
 

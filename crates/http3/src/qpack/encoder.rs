@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::dynamic_table::{DynamicTable, max_entries, size_of};
 use super::primitive::{Unreadable, feed, read_int, write_int, write_string};
 use super::{Field, FieldRef, static_table};
 use crate::error::{Code, ConnectionError};
+use crate::map::Map;
 
 /// Sections with references that the peer has not acknowledged; beyond these nothing refers to the table until it has.
 const MAX_OUTSTANDING: usize = 256;
@@ -39,7 +40,7 @@ pub struct Encoder {
     /// Insertions that the peer has told us to have.
     known: u64,
     /// For every stream the sections that were not acknowledged.
-    outstanding: BTreeMap<u64, VecDeque<Section>>,
+    outstanding: Map<VecDeque<Section>>,
     outstanding_count: usize,
     /// The beginning of an instruction whose rest has not come.
     pending: Vec<u8>,
@@ -63,7 +64,7 @@ impl Encoder {
             peer_capacity: 0,
             max_blocked: 0,
             known: 0,
-            outstanding: BTreeMap::new(),
+            outstanding: Map::new(),
             outstanding_count: 0,
             pending: Vec::new(),
             instructions: Vec::new(),
@@ -208,7 +209,12 @@ impl Encoder {
     }
 
     fn oldest_referred(&self) -> u64 {
-        self.outstanding.values().flatten().map(|section| section.oldest).min().unwrap_or(u64::MAX)
+        self.outstanding
+            .values()
+            .flat_map(|sections| sections.iter())
+            .map(|section| section.oldest)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     fn instruction(&mut self, input: &mut &[u8]) -> Result<(), Unreadable> {
