@@ -6,13 +6,13 @@ use crate::types::*;
 use bytes::Bytes;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{TimeSource, TokenStore};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ServerSessionMemoryCache;
+use rustls::server::{ParsedCertificate, ServerSessionMemoryCache};
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CipherSuite, ClientConfig, DigitallySignedStruct, NamedGroup, RootCertStore, ServerConfig,
@@ -241,91 +241,61 @@ pub fn verifier(
     config: &EndpointConfig,
     provider: &Arc<CryptoProvider>,
 ) -> Option<Arc<dyn ServerCertVerifier>> {
-    Some(match config.verify_peer {
-        true => Arc::new(Valid::new(config.trusted_certificates_pem.as_deref(), provider)?),
-        false => Arc::new(Any(provider.signature_verification_algorithms)),
-    })
+    let trusted = match config.verify_peer {
+        true => Some(trusted(config.trusted_certificates_pem.as_deref())?),
+        false => None,
+    };
+    Some(Arc::new(Verifier { trusted, algorithms: provider.signature_verification_algorithms }))
 }
 
 /// Where systems keep who they trust.
 const TRUSTED: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"];
 
-/// Takes certificates of those who are trusted. This is the one place where the wall clock is read: whether a certificate is
-/// valid today is no question of the caller's time, which may begin anywhere.
-#[derive(Debug)]
-struct Valid(Arc<WebPkiServerVerifier>);
-
-impl Valid {
-    fn new(trusted_pem: Option<&[u8]>, provider: &Arc<CryptoProvider>) -> Option<Self> {
-        let of_system;
-        let pem = match trusted_pem {
-            Some(pem) => pem,
-            None => {
-                let named = std::env::var_os("SSL_CERT_FILE").map(Into::into);
-                let mut files = named.into_iter().chain(TRUSTED.map(std::path::PathBuf::from));
-                of_system = files.find_map(|file| std::fs::read(file).ok())?;
-                &of_system
-            }
-        };
-        let mut roots = RootCertStore::empty();
-        // Some systems trust certificates that cannot be read here; the others count.
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .ok()?;
-        Some(Self(inner))
-    }
+/// The certificates in this file, or in the system's; nothing if there are none.
+fn trusted(pem: Option<&[u8]>) -> Option<RootCertStore> {
+    let of_system;
+    let pem = match pem {
+        Some(pem) => pem,
+        None => {
+            let named = std::env::var_os("SSL_CERT_FILE").map(Into::into);
+            let mut files = named.into_iter().chain(TRUSTED.map(std::path::PathBuf::from));
+            of_system = files.find_map(|file| std::fs::read(file).ok())?;
+            &of_system
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    // Some systems trust certificates that cannot be read here; the others count.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+    (!roots.is_empty()).then_some(roots)
 }
 
-impl ServerCertVerifier for Valid {
+/// Takes certificates of those who are trusted, or every one, if the peer has its key. rustls's own has lists of revoked certificates
+/// besides, which nobody gives it here.
+#[derive(Debug)]
+struct Verifier {
+    trusted: Option<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, UnixTime::now())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// Takes every certificate, if the peer has its key.
-#[derive(Debug)]
-struct Any(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Any {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(trusted) = &self.trusted {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            // This is the one place where the wall clock is read: whether a certificate is valid today is no question of the
+            // caller's time, which may begin anywhere.
+            let now = UnixTime::now();
+            let algorithms = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, trusted, intermediates, now, algorithms)?;
+            verify_server_name(&certificate, server_name)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -344,10 +314,10 @@ impl ServerCertVerifier for Any {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
