@@ -52,6 +52,9 @@ libquicprochat-ffi)
 libipc)
 	[ -s /usr/lib/libipc.so ]
 	;;
+libcoquic-quinn)
+	[ -s /usr/lib/libcoquic_quinn.so ]
+	;;
 *)
 	echo "there is no package $1 here" >&2
 	exit 1
