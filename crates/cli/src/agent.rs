@@ -26,16 +26,11 @@ pub(crate) async fn run(args: &Args, rules: &[Rule], window: Duration) -> Result
     result
 }
 
-/// What no other try will mend before its owner does. Whoever starts ended services again does so every few seconds, and each
-/// time the relay would be asked.
+/// What the relay answers, and will answer again before its owner or the agent's does something. Whoever starts ended services
+/// again does so every few seconds, and each time the relay would be asked.
 fn is_lasting(error: &Error) -> bool {
-    let kind = error.kind();
-    // The state folder may be somebody's who is done with it in a moment.
-    !matches!(error, Error::StateLocked(_))
-        && matches!(
-            kind,
-            ErrorKind::Refused | ErrorKind::AuthFailed | ErrorKind::NotLoggedIn | ErrorKind::State
-        )
+    matches!(error, Error::Protocol)
+        || matches!(error.kind(), ErrorKind::Refused | ErrorKind::AuthFailed | ErrorKind::NotLoggedIn)
 }
 
 async fn serve(args: &Args, rules: &[Rule], window: Duration) -> Result<(), Failure> {

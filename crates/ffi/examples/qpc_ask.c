@@ -9,10 +9,12 @@
  * Messages that nobody has read yet count as read: use it where no other program waits for the account's messages.
  *
  * Exit status: 0 answered; 1 not asked; 2 usage; 3 no answer in time; 4 nor has the relay confirmed the question, which waits in
- * the agent's journal and goes out by itself. Only after 1 is it to be asked again. */
+ * the agent's journal and goes out by itself. Only after 1 is it to be asked again. An agent that is started again meanwhile is
+ * waited for. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <quicprochat.h>
 
@@ -40,8 +42,12 @@ static int print_answer(QpqHandle *handle, const char *who)
     int found = 0;
     for (time_t left, end = now() + PATIENCE; !found && (left = end - now()) > 0;) {
         QpcMessages *messages;
-        if (qpc_receive_messages(handle, (uint32_t)left * 1000, &messages) != QPC_OK)
-            return 0;
+        int32_t rc = qpc_receive_messages(handle, (uint32_t)left * 1000, &messages);
+        if (rc != QPC_OK) {
+            if (rc != QPC_TIMEOUT)
+                sleep(1);
+            continue;
+        }
         for (size_t i = 0; !found && i < messages->count; i++) {
             const QpcMessage *message = messages->messages[i];
             found = message->kind == QPC_KIND_TEXT && strcmp(message->sender, who) == 0;
@@ -70,7 +76,7 @@ int main(int argc, char **argv)
     int status = 1;
     if (rc == QPC_OK || rc == QPC_UNCONFIRMED)
         status = print_answer(handle, argv[1]) ? 0 : rc == QPC_OK ? 3 : 4;
-    else
+    if (status != 0)
         fprintf(stderr, "%s\n", qpc_last_error(handle));
     qpc_disconnect(handle);
     return status;
