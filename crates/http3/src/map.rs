@@ -2,5 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// By number. Boxed, so that all these maps are the same machine code, of which the linker keeps one; there are eleven, of 8 KB each.
+/// By number. Boxed, so that all these maps are the same machine code, 8 KB each, of which a linker that folds equal functions keeps
+/// one.
 pub(crate) type Map<T> = BTreeMap<u64, Box<T>>;

@@ -44,7 +44,7 @@ pub(crate) fn any_for(peer: SocketAddr) -> SocketAddr {
 
 /// A bound socket that never blocks.
 ///
-/// Tokio's own asks to be told of room to send, too, and the kernel tells so whenever a peer has read something.
+/// Tokio's own asks to be told of room to send, too, and the kernel tells so whenever something has been sent.
 pub(crate) struct Socket {
     io: AsyncFd<UdpSocket>,
     state: UdpSocketState,

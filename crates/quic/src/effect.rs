@@ -474,7 +474,8 @@ impl Pool {
         sends.clear();
         others.clear();
         // A large result was an exception.
-        if *used > 1 || others.capacity() > KEPT_EFFECTS {
+        let is_large = buffers.first().is_some_and(|buffer| buffer.capacity() > KEPT_BYTES);
+        if *used > 1 || is_large || others.capacity() > KEPT_EFFECTS {
             sends.shrink_to(KEPT_EFFECTS);
             others.shrink_to(KEPT_EFFECTS);
             buffers.retain(|buffer| buffer.capacity() <= KEPT_BYTES);

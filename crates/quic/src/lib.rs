@@ -24,6 +24,7 @@ mod effect;
 mod endpoint;
 mod ids;
 pub mod quic;
+#[doc(hidden)]
 pub mod tls;
 mod types;
 
