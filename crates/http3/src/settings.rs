@@ -130,9 +130,6 @@ pub(crate) const fn reserved(number: u64) -> u64 {
 pub struct Config {
     /// What the peer is told.
     pub settings: Settings,
-    /// The SETTINGS of the server in an earlier connection, which hold for requests in 0-RTT. If the server refuses 0-RTT, the connection has
-    /// to be made anew without them.
-    pub remembered: Option<Settings>,
     /// The dynamic table we use at most for what we send.
     pub encoder_capacity: u64,
     /// Requests that are open at the same time. A server rejects those beyond.
@@ -151,7 +148,6 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
-            remembered: None,
             encoder_capacity: 4096,
             max_requests: 100,
             max_field_section: 1 << 18,

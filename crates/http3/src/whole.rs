@@ -140,6 +140,8 @@ pub struct Client {
     pushes: Map<Push>,
     /// Streams of pushes.
     push_streams: BTreeMap<u64, u64>,
+    /// Requests in 0-RTT that the server has not looked at.
+    rejected: Vec<Unanswered>,
     kept: Kept,
 }
 
@@ -167,8 +169,24 @@ impl Client {
             requests: Map::new(),
             pushes: Map::new(),
             push_streams: BTreeMap::new(),
+            rejected: Vec::new(),
             kept: Kept { count: 0, max: max_kept },
         }
+    }
+
+    /// The server has refused 0-RTT, and QUIC begins anew with its streams: so does this, with nothing [remembered](Connection::remember). The
+    /// next update has the requests so far as errors, with the code that says that they can be submitted again.
+    pub fn start_over(&mut self) {
+        let rejected = std::mem::take(&mut self.requests).into_iter().map(|(stream, exchange)| Unanswered {
+            stream,
+            request: exchange.request,
+            code: Code::H3_REQUEST_REJECTED,
+        });
+        self.rejected.extend(rejected);
+        self.connection = self.connection.anew();
+        self.pushes.clear();
+        self.push_streams.clear();
+        self.kept.count = 0;
     }
 
     /// What the client is made of: to hand in what QUIC receives, and for calls that are not about whole messages.
@@ -210,7 +228,8 @@ impl Client {
 
     /// What there is to do and to know since the last update.
     pub fn update(&mut self) -> ClientUpdate {
-        let mut update = ClientUpdate::default();
+        let mut update =
+            ClientUpdate { request_errors: std::mem::take(&mut self.rejected), ..ClientUpdate::default() };
         while let Some(event) = self.connection.poll_event() {
             self.handle(event, &mut update);
         }

@@ -210,15 +210,20 @@ impl Connection {
     }
 
     fn on_settings(&mut self, settings: Settings) -> Result<(), ConnectionError> {
-        if self.config.remembered.is_some_and(|remembered| !settings.keep(&remembered)) {
+        if self.remembered.is_some_and(|remembered| !settings.keep(&remembered)) {
             return error(Code::H3_SETTINGS_ERROR, "the settings fall short of those remembered");
         }
+        self.has_settings = true;
+        self.go_by(settings);
+        self.events.push_back(Event::Settings(settings));
+        Ok(())
+    }
+
+    pub(super) fn go_by(&mut self, settings: Settings) {
         self.peer = settings;
         self.encoder.set_limits(settings.qpack_max_table_capacity, settings.qpack_blocked_streams);
         let instructions = self.encoder.take_instructions();
         self.outbox.push_urgent(self.encoder_stream(), &instructions);
-        self.events.push_back(Event::Settings(settings));
-        Ok(())
     }
 
     fn on_goaway(&mut self, id: u64) -> Result<(), ConnectionError> {

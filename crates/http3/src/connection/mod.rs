@@ -195,6 +195,9 @@ pub struct Connection {
     config: Config,
     /// The peer's settings, or what we go by until they come.
     peer: Settings,
+    /// Those that what was sent in 0-RTT relies on.
+    remembered: Option<Settings>,
+    has_settings: bool,
     encoder: Encoder,
     decoder: Decoder,
     /// Requests and pushes.
@@ -265,7 +268,9 @@ impl Connection {
         let max_section = settings.max_field_section_size.unwrap_or(u64::MAX).min(config.max_field_section);
         let mut connection = Self {
             role,
-            peer: config.remembered.unwrap_or(Settings::INITIAL),
+            peer: Settings::INITIAL,
+            remembered: None,
+            has_settings: false,
             encoder: Encoder::new(config.encoder_capacity),
             decoder: Decoder::new(
                 settings.qpack_max_table_capacity,
@@ -299,6 +304,28 @@ impl Connection {
     /// Which end this is.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The peer's SETTINGS, once they have come: what a client may remember for 0-RTT.
+    pub fn peer_settings(&self) -> Option<Settings> {
+        self.has_settings.then_some(self.peer)
+    }
+
+    /// At a client that sends in 0-RTT: what the server's SETTINGS were in the connection that is resumed. They hold until its own come. If
+    /// the server refuses 0-RTT, the connection has to be made anew without them.
+    pub fn remember(&mut self, settings: Settings) {
+        self.remembered = Some(settings);
+        self.go_by(settings);
+    }
+
+    /// The same end of a connection that is begun anew.
+    pub(crate) fn anew(&self) -> Self {
+        let mut new = Self::new(self.role, self.config.clone());
+        if let Some(max) = self.max_push.filter(|_| self.role == Role::Client) {
+            // A new connection takes what the old one took.
+            let _ = new.allow_pushes(max);
+        }
+        new
     }
 
     /// Whether the connection has ended.
@@ -458,9 +485,6 @@ impl Connection {
         for first in [control, vec![STREAM_ENCODER as u8], vec![STREAM_DECODER as u8]] {
             let id = self.open_unidirectional();
             self.outbox.push(id, |out| out.extend_from_slice(&first));
-        }
-        if let Some(remembered) = self.config.remembered {
-            self.encoder.set_limits(remembered.qpack_max_table_capacity, remembered.qpack_blocked_streams);
         }
     }
 

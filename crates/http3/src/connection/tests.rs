@@ -890,11 +890,13 @@ fn unsent_content_is_bounded() {
 #[test]
 fn remembered_settings_hold_until_the_servers_come() {
     let remembered = push_settings();
-    let config = Config { remembered: Some(remembered), ..Config::default() };
     let connect = RequestHead { method: b"CONNECT".to_vec(), protocol: Some(b"x".to_vec()), ..get() };
-    let mut bench = Bench { connection: Connection::new(Role::Client, config), qpack: Encoder::new(0) };
+    let mut bench =
+        Bench { connection: Connection::new(Role::Client, Config::default()), qpack: Encoder::new(0) };
+    bench.connection.remember(remembered);
     bench.connection.send_request(&connect, false).unwrap();
     assert!(bench.sends().iter().any(|(id, data, _)| *id == 6 && data.len() > 1), "the table is used");
+    assert_eq!(bench.connection.peer_settings(), None);
     let smaller = Settings { qpack_blocked_streams: 1, ..remembered };
     bench.data(3, &[&[0], &frame_of(frame::SETTINGS, &smaller.encode(None))], false);
     assert_eq!(bench.close_code(), Some(Code::H3_SETTINGS_ERROR));

@@ -67,12 +67,16 @@ unsafe extern "C" fn coquic_http3_client_create(
 ) -> coquic_status_t {
     status(|| {
         // SAFETY: the caller's promise: NULL or room for a pointer, NULL or a configuration.
-        let (out, settings) = unsafe {
+        let (out, settings, remembered) = unsafe {
             let out = emptied(out_client)?;
             let config = crate::input::known(config)?;
-            (out, input::settings(&raw const config.local_settings)?)
+            let remembered = match config.has_remembered_peer_settings {
+                0 => None,
+                _ => Some(input::settings(&raw const config.remembered_peer_settings)?),
+            };
+            (out, input::settings(&raw const config.local_settings)?, remembered)
         };
-        *out = Box::into_raw(Box::new(ClientState::new(settings).into()));
+        *out = Box::into_raw(Box::new(ClientState::new(settings, remembered).into()));
         Ok(())
     })
 }
@@ -220,6 +224,21 @@ unsafe extern "C" fn coquic_http3_client_has_failed(client: *const Client) -> u8
             client.try_borrow_mut().map_or(true, |mut client| client.connection().has_ended())
         })
         .into()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn coquic_http3_client_peer_settings(
+    client: *mut Client,
+    out_settings: *mut coquic_http3_settings_t,
+) -> coquic_status_t {
+    // SAFETY: the caller's promise: NULL, or what the types say.
+    unsafe {
+        with(client, |client| {
+            let settings = client.peer_settings().filter(|_| !out_settings.is_null());
+            put(out_settings, c_settings(settings.ok_or(Status::InvalidArgument)?));
+            Ok(())
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -874,7 +893,10 @@ unsafe extern "C" fn coquic_http3_server_shutdown(
 }
 
 fn default_settings() -> coquic_http3_settings_t {
-    let of = Settings::default();
+    c_settings(Settings::default())
+}
+
+fn c_settings(of: Settings) -> coquic_http3_settings_t {
     coquic_http3_settings_t {
         size: size_of::<coquic_http3_settings_t>(),
         qpack_max_table_capacity: of.qpack_max_table_capacity,

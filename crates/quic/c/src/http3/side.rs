@@ -6,7 +6,7 @@ use super::view::{self, Arrays, view};
 use crate::functions::status;
 use crate::input::Given;
 use crate::types::*;
-use coquic::{Effect, Lifecycle, LocalErrorCode, Output, StateChange, Status};
+use coquic::{Effect, Lifecycle, LocalErrorCode, Output, StateChange, Status, ZeroRttStatus};
 use ffi_bridge_guard::guard;
 use http3::whole::{self, Input};
 use http3::{Code, Config, Connection, Error, ResponseHead, Settings};
@@ -29,6 +29,9 @@ pub(super) trait Side {
     fn link(&mut self) -> &mut Link;
     fn update(&mut self, handled_local_error: bool) -> Self::Update;
 
+    /// What has become of 0-RTT.
+    fn early(&mut self, _: ZeroRttStatus) {}
+
     /// Hands in what a QUIC result has for this connection. Whether it had a local error.
     fn take_in(&mut self, result: &Output) -> bool {
         let effects = || (0..result.effect_count()).filter_map(|index| result.effect(index).ok());
@@ -38,6 +41,14 @@ pub(super) trait Side {
                 && matches!(event, Lifecycle::Created | Lifecycle::Accepted)
             {
                 self.link().is_ours(connection);
+            }
+        }
+        // Where 0-RTT was refused, what came is of other streams than those known here.
+        for effect in effects() {
+            if let Effect::ZeroRttStatusEvent { connection, status } = effect
+                && self.link().is_ours(connection)
+            {
+                self.early(status);
             }
         }
         for effect in effects() {
@@ -124,14 +135,21 @@ impl Link {
 
 pub(super) struct ClientState {
     client: whole::Client,
+    /// What the server's settings were. Without them nothing is sent in 0-RTT.
+    remembered: Option<Settings>,
     link: Link,
 }
 
 impl ClientState {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, remembered: Option<Settings>) -> Self {
         // What a client asks for is its program's choice; pushes come only as it allows them.
         let config = Config { settings, max_requests: usize::MAX, ..Config::default() };
-        Self { client: whole::Client::new(config, MAX_KEPT), link: Link::default() }
+        Self { client: whole::Client::new(config, MAX_KEPT), remembered, link: Link::default() }
+    }
+
+    /// The server's settings in this connection.
+    pub(super) fn peer_settings(&mut self) -> Option<Settings> {
+        self.client.connection().peer_settings()
     }
 
     pub(super) fn submit_request(&mut self, request: whole::Request) -> Result<u64, Error> {
@@ -152,6 +170,18 @@ impl Side for ClientState {
 
     fn link(&mut self) -> &mut Link {
         &mut self.link
+    }
+
+    fn early(&mut self, status: ZeroRttStatus) {
+        let Some(remembered) = self.remembered else { return };
+        match status {
+            ZeroRttStatus::Attempted => {
+                self.client.connection().remember(remembered);
+                self.link.is_ready = true;
+            }
+            ZeroRttStatus::Rejected => self.client.start_over(),
+            _ => {}
+        }
     }
 
     fn update(&mut self, handled_local_error: bool) -> ClientUpdate {

@@ -158,6 +158,13 @@ static void handle(struct ends *ends, int side, coquic_result_t *result) {
         } else if (effect.kind == COQUIC_EFFECT_CONNECTION_LIFECYCLE_EVENT &&
                    effect.as.connection_lifecycle_event.event != COQUIC_LIFECYCLE_CLOSED) {
             ends->connection[side] = effect.as.connection_lifecycle_event.connection;
+        } else if (effect.kind == COQUIC_EFFECT_RESUMPTION_STATE_AVAILABLE) {
+            struct seen *seen = &ends->pair.seen[side];
+            seen->session_length = effect.as.resumption_state_available.serialized.length;
+            REQUIRE(seen->session_length <= sizeof seen->session);
+            memcpy(seen->session, effect.as.resumption_state_available.serialized.data, seen->session_length);
+        } else if (effect.kind == COQUIC_EFFECT_ZERO_RTT_STATUS_EVENT) {
+            ends->pair.seen[side].early = effect.as.zero_rtt_status_event.status;
         }
     }
     if (side == CLIENT)
@@ -218,20 +225,9 @@ static void settle(struct ends *ends) {
     ends->pair.now = end;
 }
 
-static void begin(struct ends *ends) {
-    static const uint8_t ours[8] = {0xc1, 0, 0, 0, 0, 0, 0, 1}, theirs[8] = {0x83, 0, 0, 0, 0, 0, 0, 1};
+static void make_server(struct ends *ends) {
     coquic_endpoint_config_t config;
     coquic_tls_identity_t identity;
-    coquic_open_connection_t open;
-    coquic_http3_client_config_t client;
-    coquic_http3_server_config_t server;
-    coquic_connection_handle_t connection;
-    coquic_result_t *result;
-    memset(ends, 0, sizeof *ends);
-    ends->pair.now = 1;
-    coquic_http3_client_endpoint_config_init(&config);
-    REQUIRE(config.role == COQUIC_ROLE_CLIENT && config.application_protocol_length == 2);
-    REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[CLIENT]) == COQUIC_STATUS_OK);
     coquic_http3_server_endpoint_config_init(&config);
     REQUIRE(config.role == COQUIC_ROLE_SERVER && !config.verify_peer);
     identity.certificate_pem = cert.text;
@@ -239,9 +235,26 @@ static void begin(struct ends *ends) {
     identity.private_key_pem = key.text;
     identity.private_key_pem_length = key.length;
     config.identity = &identity;
+    config.zero_rtt.allow = 1;
     REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[SERVER]) == COQUIC_STATUS_OK);
+}
+
+/* A connection, of whose number `number` is a part; with what an earlier one has left if there are settings to remember. */
+static void connect_ends(struct ends *ends, uint8_t number, const coquic_http3_settings_t *remembered) {
+    uint8_t ours[8] = {0xc1}, theirs[8] = {0x83};
+    coquic_http3_client_config_t client;
+    coquic_http3_server_config_t server;
+    coquic_open_connection_t open;
+    coquic_resumption_state_t session;
+    coquic_connection_handle_t connection;
+    coquic_result_t *result;
+    ours[7] = theirs[7] = number;
     coquic_http3_client_config_init(&client);
     client.local_settings.h3_datagram = 1;
+    if (remembered) {
+        client.has_remembered_peer_settings = 1;
+        client.remembered_peer_settings = *remembered;
+    }
     REQUIRE(coquic_http3_client_create(&client, &ends->client) == COQUIC_STATUS_OK);
     coquic_http3_server_config_init(&server);
     server.local_settings.enable_connect_protocol = server.local_settings.h3_datagram = 1;
@@ -251,8 +264,24 @@ static void begin(struct ends *ends) {
     coquic_client_connection_config_init(&open.connection);
     open.connection.source_connection_id = bytes(ours, sizeof ours);
     open.connection.initial_destination_connection_id = bytes(theirs, sizeof theirs);
+    if (remembered) {
+        session.serialized = bytes(ends->pair.seen[CLIENT].session, ends->pair.seen[CLIENT].session_length);
+        open.connection.resumption_state = &session;
+        open.connection.zero_rtt.attempt = 1;
+    }
     REQUIRE(coquic_quic_connect(ends->pair.endpoint[CLIENT], &open, ends->pair.now, &connection, &result) == COQUIC_STATUS_OK);
     handle(ends, CLIENT, result);
+}
+
+static void begin(struct ends *ends) {
+    coquic_endpoint_config_t config;
+    memset(ends, 0, sizeof *ends);
+    ends->pair.now = 1;
+    coquic_http3_client_endpoint_config_init(&config);
+    REQUIRE(config.role == COQUIC_ROLE_CLIENT && config.application_protocol_length == 2);
+    REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[CLIENT]) == COQUIC_STATUS_OK);
+    make_server(ends);
+    connect_ends(ends, 1, NULL);
 }
 
 static void end(struct ends *ends) {
@@ -478,6 +507,68 @@ static void tunnels_and_datagrams(void) {
     end(&ends);
 }
 
+/* Ends the connection and begins another, with a server that knows of the first or, after a restart, does not. */
+static void resume(struct ends *ends, int restart, const coquic_http3_settings_t *remembered) {
+    static uint8_t number = 1;
+    coquic_connection_input_t input;
+    memset(&input, 0, sizeof input);
+    input.kind = COQUIC_CONNECTION_INPUT_CLOSE;
+    input.as.close.size = sizeof input.as.close;
+    handle(ends, CLIENT, advance(ends, CLIENT, &input));
+    settle(ends);
+    coquic_http3_client_destroy(ends->client);
+    coquic_http3_server_destroy(ends->server);
+    if (restart) {
+        coquic_endpoint_destroy(ends->pair.endpoint[SERVER]);
+        make_server(ends);
+    }
+    ends->responses = ends->request_errors = 0;
+    connect_ends(ends, ++number, remembered);
+}
+
+static void requests_in_0_rtt(void) {
+    struct ends ends;
+    coquic_http3_request_t all = request("POST", "/_coquic/echo", "hello");
+    coquic_http3_settings_t settings;
+    coquic_http3_client_update_t *update;
+    begin(&ends);
+    CHECK(coquic_http3_client_peer_settings(ends.client, &settings) == COQUIC_STATUS_INVALID_ARGUMENT);
+    settle(&ends);
+    CHECK(coquic_http3_client_peer_settings(ends.client, NULL) == COQUIC_STATUS_INVALID_ARGUMENT);
+    REQUIRE(coquic_http3_client_peer_settings(ends.client, &settings) == COQUIC_STATUS_OK);
+    CHECK(settings.size == sizeof settings && settings.qpack_max_table_capacity == 4096 && settings.enable_connect_protocol);
+
+    /* Sent before the server has said anything; its dynamic table is used already. */
+    resume(&ends, 0, &settings);
+    CHECK(ends.pair.seen[CLIENT].early == COQUIC_ZERO_RTT_ATTEMPTED);
+    REQUIRE(submit(&ends, &all) == 0);
+    REQUIRE(coquic_http3_client_poll(ends.client, ends.pair.now, &update) == COQUIC_STATUS_OK);
+    CHECK(coquic_http3_client_update_connection_input_count(update) > 0);
+    client_update(&ends, update);
+    settle(&ends);
+    CHECK(ends.pair.seen[CLIENT].early == COQUIC_ZERO_RTT_ACCEPTED);
+    CHECK(ends.responses == 1 && ends.request_errors == 0 && ends.status == 200 && body_is(&ends, "hello"));
+
+    /* A server that does not know the session: the program may submit it again, on the same connection. */
+    resume(&ends, 1, &settings);
+    REQUIRE(submit(&ends, &all) == 0);
+    settle(&ends);
+    CHECK(ends.pair.seen[CLIENT].early == COQUIC_ZERO_RTT_REJECTED);
+    CHECK(ends.responses == 0 && ends.request_errors == 1 && ends.code == COQUIC_HTTP3_ERROR_REQUEST_REJECTED);
+    REQUIRE(submit(&ends, &all) == 0);
+    settle(&ends);
+    CHECK(ends.responses == 1 && ends.request_errors == 1 && body_is(&ends, "hello"));
+
+    /* Settings that the server no longer has would break what was sent. */
+    settings.qpack_blocked_streams++;
+    resume(&ends, 0, &settings);
+    REQUIRE(submit(&ends, &all) == 0);
+    settle(&ends);
+    CHECK(ends.pair.seen[CLIENT].early == COQUIC_ZERO_RTT_ACCEPTED);
+    CHECK(coquic_http3_client_has_failed(ends.client));
+    end(&ends);
+}
+
 static void what_cannot_be_used(void) {
     coquic_http3_client_config_t config;
     coquic_http3_server_config_t server_config;
@@ -541,6 +632,7 @@ int main(int count, char **arguments) {
     requests_beyond_what_the_server_allows_wait();
     requests_of_the_program();
     tunnels_and_datagrams();
+    requests_in_0_rtt();
     what_cannot_be_used();
     free(cert.text);
     free(key.text);

@@ -67,7 +67,9 @@ typedef struct coquic_http3_settings_t {
     uint8_t h3_datagram;
 } coquic_http3_settings_t;
 
-/* Remembered settings are not used: requests are sent when the handshake is ready. */
+/* With the settings that the server had in the connection that is resumed (coquic_http3_client_peer_settings), requests are sent in
+ * 0-RTT if QUIC tries that; without them, and if it does not, when the handshake is ready. Who can hear the network can have such a
+ * request done again: submit no other than those that may be. */
 typedef struct coquic_http3_client_config_t {
     size_t size;
     coquic_http3_settings_t local_settings;
@@ -182,7 +184,8 @@ typedef struct coquic_http3_client_response_event_t {
     coquic_http3_response_view_t response;
 } coquic_http3_client_response_event_t;
 
-/* A request that gets no response. With COQUIC_HTTP3_ERROR_REQUEST_REJECTED it may be sent again on another connection. */
+/* A request that gets no response. With COQUIC_HTTP3_ERROR_REQUEST_REJECTED it may be sent again: on this connection if the server has refused
+ * 0-RTT and no more than that, else on another. */
 typedef struct coquic_http3_client_request_error_event_t {
     coquic_stream_id_t stream_id;
     coquic_http3_request_view_t request;
@@ -256,7 +259,7 @@ coquic_status_t coquic_http3_client_create(const coquic_http3_client_config_t *c
     **out_client);
 void coquic_http3_client_destroy(coquic_http3_client_t *client);
 
-/* A request, which is sent when the handshake is ready. The stream is 0 if it was refused. */
+/* A request, which is sent when the handshake is ready, or in 0-RTT (see the configuration). The stream is 0 if it was refused. */
 coquic_status_t coquic_http3_client_submit_request(coquic_http3_client_t *client, const coquic_http3_request_t
     *request, coquic_stream_id_t *out_stream_id, coquic_http3_error_t *out_error);
 
@@ -289,6 +292,10 @@ coquic_status_t coquic_http3_client_poll(coquic_http3_client_t *client, coquic_t
 
 /* Whether the connection has ended. */
 uint8_t coquic_http3_client_has_failed(const coquic_http3_client_t *client);
+
+/* Beyond the original: the server's settings, for remembered_peer_settings of a later connection. COQUIC_STATUS_INVALID_ARGUMENT as long as
+ * they have not come. */
+coquic_status_t coquic_http3_client_peer_settings(coquic_http3_client_t *client, coquic_http3_settings_t *out_settings);
 
 void coquic_http3_client_update_destroy(coquic_http3_client_update_t *update);
 
