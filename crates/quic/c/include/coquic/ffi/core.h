@@ -13,9 +13,10 @@
  * answered with 0.
  *
  * Errors. A call that gives something sets its last parameter to NULL first. INVALID_ARGUMENT: NULL, a size that is too
- * small, or a value that cannot be used. INTERNAL_ERROR: a defect; that endpoint can then only be destroyed. What the
- * protocol refuses - a stream that is not there, a connection that is gone - is OK with a local error in the result. Numbers
- * that are not listed here count as the first of their list.
+ * small, or a value that cannot be used. INTERNAL_ERROR: a defect; that endpoint can then only be destroyed. (The library
+ * as cross/build makes it for routers ends the process instead: what it takes to go on is a sixth of it.) What the protocol
+ * refuses - a stream that is not there, a connection that is gone - is OK with a local error in the result. Numbers that are
+ * not listed here count as the first of their list.
  *
  * Threads. An endpoint may be used from any thread, by one at a time. Different endpoints do not know of each other.
  *
