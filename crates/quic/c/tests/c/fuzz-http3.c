@@ -14,13 +14,14 @@ struct ends {
     struct pair pair;
     coquic_http3_client_t *client;
     coquic_http3_server_t *server;
-    coquic_connection_handle_t connection[2];
     /* Results that HTTP/3 was not given yet. */
     coquic_result_t *kept[KEPT];
     int of[KEPT];
     size_t count;
     int damage;
 };
+
+static coquic_tls_identity_t identity;
 
 static void touch(coquic_bytes_view_t view) {
     static volatile uint8_t sum;
@@ -85,24 +86,14 @@ static void touch_response(const coquic_http3_response_view_t *response) {
         touch_field(coquic_http3_response_view_trailer_at(response, at, &field), &field, at < response->trailers_count);
 }
 
-/* Keeps the datagrams of a result, and the result for HTTP/3. */
+/* Keeps what is not HTTP/3's of a result, and the result for HTTP/3. */
 static void keep(struct ends *ends, int side, coquic_status_t status, coquic_result_t *result) {
     size_t at;
     coquic_effect_t effect;
     REQUIRE((status == COQUIC_STATUS_OK) == (result != NULL) && status <= COQUIC_STATUS_INVALID_ARGUMENT);
-    for (at = 0; coquic_result_effect_at(result, at, &effect) == COQUIC_STATUS_OK; at++) {
-        if (effect.kind == COQUIC_EFFECT_SEND_DATAGRAM) {
-            struct datagram *datagram = calloc(1, sizeof *datagram), **last = &ends->pair.to[1 - side];
-            REQUIRE(datagram && effect.as.send_datagram.bytes.length <= sizeof datagram->bytes);
-            datagram->length = effect.as.send_datagram.bytes.length;
-            memcpy(datagram->bytes, effect.as.send_datagram.bytes.data, datagram->length);
-            while (*last)
-                last = &(*last)->next;
-            *last = datagram;
-        } else if (effect.kind == COQUIC_EFFECT_CONNECTION_LIFECYCLE_EVENT && !ends->connection[side]) {
-            ends->connection[side] = effect.as.connection_lifecycle_event.connection;
-        }
-    }
+    for (at = 0; coquic_result_effect_at(result, at, &effect) == COQUIC_STATUS_OK; at++)
+        if (effect.kind != COQUIC_EFFECT_RECEIVE_STREAM_DATA && effect.kind != COQUIC_EFFECT_RECEIVE_DATAGRAM_DATA)
+            note(&ends->pair, side, &effect);
     if (ends->count == KEPT) {
         coquic_result_destroy(result);
         return;
@@ -129,7 +120,7 @@ static void advance(struct ends *ends, int side, coquic_connection_input_t *inpu
         send->bytes = bytes(copy, length);
         send->fin = (uint8_t)(below(10) ? send->fin : !send->fin);
     }
-    status = coquic_connection_advance(ends->pair.endpoint[side], ends->connection[side], input, ends->pair.now, &result);
+    status = coquic_connection_advance(ends->pair.endpoint[side], ends->pair.seen[side].connection, input, ends->pair.now, &result);
     free(copy);
     keep(ends, side, status, result);
 }
@@ -431,7 +422,7 @@ static void interfere(struct ends *ends) {
         input.as.reset_stream.stream_id = below(32);
         input.as.reset_stream.application_error_code = number();
     }
-    status = coquic_connection_advance(ends->pair.endpoint[side], ends->connection[side], &input, ends->pair.now, &result);
+    status = coquic_connection_advance(ends->pair.endpoint[side], ends->pair.seen[side].connection, &input, ends->pair.now, &result);
     keep(ends, side, status, result);
 }
 
@@ -439,49 +430,51 @@ static void interfere(struct ends *ends) {
 static void step(struct ends *ends) {
     int side = (int)below(2);
     coquic_result_t *result;
-    coquic_status_t status;
+    coquic_status_t status = COQUIC_STATUS_OK;
     coquic_optional_time_us_t due;
-    struct datagram *datagram;
     side = ends->pair.to[side] ? side : 1 - side;
-    datagram = ends->pair.to[side];
-    if (datagram) {
-        coquic_inbound_datagram_t in;
-        memset(&in, 0, sizeof in);
-        in.size = sizeof in;
-        in.bytes = bytes(datagram->bytes, datagram->length);
-        in.route_handle.has_value = 1;
-        ends->pair.to[side] = datagram->next;
-        status = coquic_endpoint_input_datagram(ends->pair.endpoint[side], &in, ends->pair.now, &result);
-        free(datagram);
-        keep(ends, side, status, result);
-        return;
-    }
-    due = coquic_endpoint_next_wakeup(ends->pair.endpoint[side]);
-    if (due.has_value) {
+    result = deliver(&ends->pair, side);
+    if (!result) {
+        due = coquic_endpoint_next_wakeup(ends->pair.endpoint[side]);
+        if (!due.has_value)
+            return;
         if (due.value > ends->pair.now)
             ends->pair.now = due.value;
         status = coquic_endpoint_timer_expired(ends->pair.endpoint[side], ends->pair.now, &result);
-        keep(ends, side, status, result);
     }
+    keep(ends, side, status, result);
 }
 
-static void begin(struct ends *ends, coquic_tls_identity_t *identity) {
+static void make_server(struct ends *ends) {
     coquic_endpoint_config_t config;
-    coquic_open_connection_t open;
-    coquic_http3_client_config_t client;
-    coquic_http3_server_config_t server;
-    coquic_connection_handle_t connection;
-    coquic_result_t *result;
-    coquic_status_t status;
+    coquic_http3_server_endpoint_config_init(&config);
+    config.identity = &identity;
+    config.enable_out_of_order_receive = !below(4);
+    config.zero_rtt.allow = 1;
+    REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[SERVER]) == COQUIC_STATUS_OK);
+}
+
+static void begin(struct ends *ends) {
+    coquic_endpoint_config_t config;
     memset(ends, 0, sizeof *ends);
     ends->pair.now = 1;
     ends->damage = below(3) > 0;
     coquic_http3_client_endpoint_config_init(&config);
     REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[CLIENT]) == COQUIC_STATUS_OK);
-    coquic_http3_server_endpoint_config_init(&config);
-    config.identity = identity;
-    config.enable_out_of_order_receive = !below(4);
-    REQUIRE(coquic_endpoint_create(&config, &ends->pair.endpoint[SERVER]) == COQUIC_STATUS_OK);
+    make_server(ends);
+}
+
+/* A connection; if there was one before, with early data and the settings that are remembered of it, or others. */
+static void connect_ends(struct ends *ends, uint8_t which, const coquic_http3_settings_t *remembered) {
+    uint8_t ours[8] = {0xc1}, theirs[8] = {0x83};
+    coquic_open_connection_t open;
+    coquic_http3_client_config_t client;
+    coquic_http3_server_config_t server;
+    coquic_connection_handle_t connection;
+    coquic_resumption_state_t session;
+    coquic_result_t *result;
+    coquic_status_t status;
+    ours[7] = theirs[7] = which;
     coquic_http3_client_config_init(&client);
     coquic_http3_server_config_init(&server);
     client.local_settings.h3_datagram = (uint8_t)below(2);
@@ -491,27 +484,66 @@ static void begin(struct ends *ends, coquic_tls_identity_t *identity) {
     server.local_settings.enable_connect_protocol = (uint8_t)below(2);
     server.local_settings.max_field_section_size = optional();
     server.local_settings.qpack_max_table_capacity = below(2) ? 4096 : below(200);
-    REQUIRE(coquic_http3_client_create(&client, &ends->client) == COQUIC_STATUS_OK);
-    REQUIRE(coquic_http3_server_create(&server, &ends->server) == COQUIC_STATUS_OK);
-    REQUIRE(coquic_http3_server_take_requests(ends->server, (uint8_t)below(2)) == COQUIC_STATUS_OK);
     memset(&open, 0, sizeof open);
     open.size = sizeof open;
     coquic_client_connection_config_init(&open.connection);
-    open.connection.source_connection_id = bytes("client01", 8);
-    open.connection.initial_destination_connection_id = bytes("server01", 8);
+    open.connection.source_connection_id = bytes(ours, sizeof ours);
+    open.connection.initial_destination_connection_id = bytes(theirs, sizeof theirs);
+    if (remembered) {
+        client.has_remembered_peer_settings = 1;
+        client.remembered_peer_settings = *remembered;
+        if (!below(3))
+            client.remembered_peer_settings.qpack_max_table_capacity = number();
+        session.serialized = bytes(ends->pair.seen[CLIENT].session, ends->pair.seen[CLIENT].session_length);
+        open.connection.resumption_state = &session;
+        open.connection.zero_rtt.attempt = (uint8_t)below(4);
+    }
+    REQUIRE(coquic_http3_client_create(&client, &ends->client) == COQUIC_STATUS_OK);
+    REQUIRE(coquic_http3_server_create(&server, &ends->server) == COQUIC_STATUS_OK);
+    REQUIRE(coquic_http3_server_take_requests(ends->server, (uint8_t)below(2)) == COQUIC_STATUS_OK);
     status = coquic_quic_connect(ends->pair.endpoint[CLIENT], &open, ends->pair.now, &connection, &result);
     keep(ends, CLIENT, status, result);
 }
 
+static void disconnect(struct ends *ends) {
+    coquic_http3_client_destroy(ends->client);
+    coquic_http3_server_destroy(ends->server);
+    while (ends->count > 0)
+        coquic_result_destroy(ends->kept[--ends->count]);
+}
+
+static void next_connection(struct ends *ends) {
+    coquic_http3_settings_t settings;
+    coquic_connection_input_t input;
+    int known = coquic_http3_client_peer_settings(ends->client, &settings) == COQUIC_STATUS_OK;
+    memset(&input, 0, sizeof input);
+    input.kind = COQUIC_CONNECTION_INPUT_CLOSE;
+    input.as.close.size = sizeof input.as.close;
+    advance(ends, CLIENT, &input);
+    disconnect(ends);
+    /* A server that was started again knows of no session. */
+    if (!below(4)) {
+        coquic_endpoint_destroy(ends->pair.endpoint[SERVER]);
+        make_server(ends);
+    }
+    connect_ends(ends, 2, known ? &settings : NULL);
+}
+
+/* What became of early data in the rounds' second connections. */
+static unsigned long early[5];
+
 /* Gives the calls after which both ends were as good as new. */
-static unsigned round_of_calls(coquic_tls_identity_t *identity) {
+static unsigned round_of_calls(void) {
     struct ends ends;
     char detail[20];
     unsigned good = 0;
     int calls;
-    begin(&ends, identity);
+    begin(&ends);
+    connect_ends(&ends, 1, NULL);
     for (calls = 0; calls < CALLS; calls++) {
         coquic_http3_error_t error;
+        if (calls == CALLS / 2)
+            next_connection(&ends);
         memset(&error, 0, sizeof error);
         error.detail_buffer = below(4) ? detail : NULL;
         error.detail_buffer_capacity = below(sizeof detail + 1);
@@ -529,10 +561,8 @@ static unsigned round_of_calls(coquic_tls_identity_t *identity) {
         hand_over(&ends);
         good += !coquic_http3_client_has_failed(ends.client) && !coquic_http3_server_has_failed(ends.server);
     }
-    coquic_http3_client_destroy(ends.client);
-    coquic_http3_server_destroy(ends.server);
-    while (ends.count > 0)
-        coquic_result_destroy(ends.kept[--ends.count]);
+    early[ends.pair.seen[CLIENT].early]++;
+    disconnect(&ends);
     end_pair(&ends.pair);
     return good;
 }
@@ -541,7 +571,6 @@ int main(int argc, char **argv) {
     struct file cert, key;
     time_t end;
     unsigned long rounds = 0, good = 0;
-    coquic_tls_identity_t identity;
     REQUIRE(argc == 4);
     cert = read_file(argv[1], "cert.pem");
     key = read_file(argv[1], "key.pem");
@@ -552,13 +581,14 @@ int main(int argc, char **argv) {
     state = strtoull(argv[2], NULL, 10);
     end = time(NULL) + atoi(argv[3]);
     do {
-        good += round_of_calls(&identity);
+        good += round_of_calls();
         rounds++;
     } while (time(NULL) < end);
     free(cert.text);
     free(key.text);
     /* Otherwise it is only tried what happens to connections that have ended. */
     CHECK(good > rounds * CALLS / 4);
-    printf("%lu rounds of %d calls, %lu with both ends well, seed %s\n", rounds, CALLS, good, argv[2]);
+    printf("%lu rounds of %d calls, %lu with both ends well, early data taken in %lu and refused in %lu, seed %s\n", rounds, CALLS,
+           good, early[COQUIC_ZERO_RTT_ACCEPTED], early[COQUIC_ZERO_RTT_REJECTED], argv[2]);
     return report();
 }

@@ -8,7 +8,6 @@ struct ends {
     struct pair pair;
     coquic_http3_client_t *client;
     coquic_http3_server_t *server;
-    coquic_connection_handle_t connection[2];
     unsigned responses, request_errors, push_responses, push_errors, client_datagrams;
     unsigned requests, cancelled, priorities, server_datagrams;
     uint64_t code;
@@ -41,7 +40,7 @@ static int body_is(const struct ends *ends, const char *text) {
 /* Tells QUIC what an update says. */
 static coquic_result_t *advance(struct ends *ends, int side, const coquic_connection_input_t *input) {
     coquic_result_t *result;
-    REQUIRE(coquic_connection_advance(ends->pair.endpoint[side], ends->connection[side], input, ends->pair.now, &result) ==
+    REQUIRE(coquic_connection_advance(ends->pair.endpoint[side], ends->pair.seen[side].connection, input, ends->pair.now, &result) ==
             COQUIC_STATUS_OK);
     return result;
 }
@@ -140,33 +139,15 @@ static void server_update(struct ends *ends, coquic_http3_server_update_t *updat
         handle(ends, SERVER, results[at]);
 }
 
-/* Keeps the datagrams of a result, as pair.h would, and hands it to HTTP/3. */
+/* Keeps what is not HTTP/3's of a result, and hands it to HTTP/3. */
 static void handle(struct ends *ends, int side, coquic_result_t *result) {
     size_t at;
     coquic_effect_t effect;
     coquic_http3_client_update_t *client = NULL;
     coquic_http3_server_update_t *server = NULL;
-    for (at = 0; coquic_result_effect_at(result, at, &effect) == COQUIC_STATUS_OK; at++) {
-        if (effect.kind == COQUIC_EFFECT_SEND_DATAGRAM) {
-            struct datagram *datagram = calloc(1, sizeof *datagram), **last = &ends->pair.to[1 - side];
-            REQUIRE(datagram && effect.as.send_datagram.bytes.length <= sizeof datagram->bytes);
-            datagram->length = effect.as.send_datagram.bytes.length;
-            memcpy(datagram->bytes, effect.as.send_datagram.bytes.data, datagram->length);
-            while (*last)
-                last = &(*last)->next;
-            *last = datagram;
-        } else if (effect.kind == COQUIC_EFFECT_CONNECTION_LIFECYCLE_EVENT &&
-                   effect.as.connection_lifecycle_event.event != COQUIC_LIFECYCLE_CLOSED) {
-            ends->connection[side] = effect.as.connection_lifecycle_event.connection;
-        } else if (effect.kind == COQUIC_EFFECT_RESUMPTION_STATE_AVAILABLE) {
-            struct seen *seen = &ends->pair.seen[side];
-            seen->session_length = effect.as.resumption_state_available.serialized.length;
-            REQUIRE(seen->session_length <= sizeof seen->session);
-            memcpy(seen->session, effect.as.resumption_state_available.serialized.data, seen->session_length);
-        } else if (effect.kind == COQUIC_EFFECT_ZERO_RTT_STATUS_EVENT) {
-            ends->pair.seen[side].early = effect.as.zero_rtt_status_event.status;
-        }
-    }
+    for (at = 0; coquic_result_effect_at(result, at, &effect) == COQUIC_STATUS_OK; at++)
+        if (effect.kind != COQUIC_EFFECT_RECEIVE_STREAM_DATA && effect.kind != COQUIC_EFFECT_RECEIVE_DATAGRAM_DATA)
+            note(&ends->pair, side, &effect);
     if (side == CLIENT)
         REQUIRE(coquic_http3_client_on_quic_result(ends->client, result, ends->pair.now, &client) == COQUIC_STATUS_OK);
     else
@@ -195,18 +176,10 @@ static void settle(struct ends *ends) {
         int side, idle = 1;
         coquic_result_t *result;
         for (side = 0; side < 2; side++) {
-            struct datagram *datagram = ends->pair.to[side];
-            coquic_inbound_datagram_t in;
-            if (!datagram)
+            result = deliver(&ends->pair, side);
+            if (!result)
                 continue;
             idle = 0;
-            ends->pair.to[side] = datagram->next;
-            memset(&in, 0, sizeof in);
-            in.size = sizeof in;
-            in.bytes = bytes(datagram->bytes, datagram->length);
-            in.route_handle.has_value = 1;
-            REQUIRE(coquic_endpoint_input_datagram(ends->pair.endpoint[side], &in, ends->pair.now, &result) == COQUIC_STATUS_OK);
-            free(datagram);
             handle(ends, side, result);
         }
         for (side = 0; idle && side < 2; side++) {
@@ -498,7 +471,7 @@ static void tunnels_and_datagrams(void) {
         coquic_result_t *result;
         memset(&close, 0, sizeof close);
         close.size = sizeof close;
-        REQUIRE(coquic_connection_close(ends.pair.endpoint[SERVER], ends.connection[SERVER], &close, ends.pair.now, &result) == COQUIC_STATUS_OK);
+        REQUIRE(coquic_connection_close(ends.pair.endpoint[SERVER], ends.pair.seen[SERVER].connection, &close, ends.pair.now, &result) == COQUIC_STATUS_OK);
         handle(&ends, SERVER, result);
     }
     settle(&ends);
