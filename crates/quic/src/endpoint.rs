@@ -682,7 +682,13 @@ impl Endpoint {
             && connection.wakeup.is_none_or(|wakeup| deadline < wakeup)
         {
             connection.wakeup = Some(deadline);
-            self.wakeups.push(Reverse((deadline, connection.handle, number)));
+            let entry = Reverse((deadline, connection.handle, number));
+            // Often the earliest is its own: that becomes earlier still.
+            if let Some(mut top) = self.wakeups.peek_mut().filter(|top| top.0.1 == connection.handle) {
+                *top = entry;
+            } else {
+                self.wakeups.push(entry);
+            }
         }
         if let Some(failed) = ended {
             self.end(number, failed, output);
