@@ -19,6 +19,7 @@ pub(crate) struct Args {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) keep_key: bool,
     pub(crate) run_dir: Option<PathBuf>,
+    pub(crate) relay_timeout: Option<Duration>,
     pub(crate) through: Through,
 }
 
@@ -83,6 +84,7 @@ impl Args {
             password_file: None,
             keep_key: false,
             run_dir: None,
+            relay_timeout: None,
             through: Through::Either,
         };
         while let Some(argument) = parser.next()? {
@@ -96,6 +98,9 @@ impl Args {
                 Long("new-password-file") => new_password = Some(parser.value()?.into()),
                 Long("keep-key") => args.keep_key = true,
                 Long("run-dir") => args.run_dir = Some(parser.value()?.into()),
+                Long("relay-timeout") => {
+                    args.relay_timeout = Some(relay_timeout(&parser.value()?.string()?)?)
+                }
                 Long("agent") => args.through = Through::Agent,
                 Long("no-agent") => args.through = Through::Own,
                 Long("allow") => allow.push(rule(&parser.value()?.string()?)?),
@@ -258,6 +263,14 @@ fn duration(text: &str) -> Result<Duration, Usage> {
     }
 }
 
+fn relay_timeout(text: &str) -> Result<Duration, Usage> {
+    let time = duration(text)?;
+    if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&time) {
+        return Err(Usage(format!("--relay-timeout '{}': give 100ms to 10m", text.escape_debug())));
+    }
+    Ok(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +303,8 @@ mod tests {
             ("revoke", "needs a device"),
             ("login --new-password-file x", "--new-password-file"),
             ("receive --timeout soon", "duration"),
+            ("login --relay-timeout 11m", "100ms to 10m"),
+            ("login --relay-timeout 0", "100ms to 10m"),
             ("receive --since yesterday", "cursor"),
             ("send bob x --since 1", "--since"),
             ("agent --allow bob:send", "UID:RIGHT"),

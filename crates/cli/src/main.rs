@@ -50,6 +50,7 @@ Options, anywhere on the line:
   --keep-key            keep a key file in the state folder: later commands need no password
   --state DIR           where keys and messages are kept; else QPC_STATE_DIR, else $XDG_STATE_HOME/quicprochat,
                         else ~/.local/state/quicprochat
+  --relay-timeout TIME  how long to wait for the relay before giving up (100ms to 10m; default 10s)
   --timeout TIME        receive: how long to wait for the first message (5s, 500ms, 2m; default 5s)
   --follow              receive: go on until interrupted
   --json                receive: one JSON object a line: sender, conversation, time (the relay's), sent (the sender's),
@@ -225,6 +226,9 @@ fn options(args: &Args) -> Options {
     options.keep_key = args.keep_key;
     if let Some(state) = &args.state {
         options.state_root.clone_from(state);
+    }
+    if let Some(time) = args.relay_timeout {
+        options.patience = time;
     }
     options
 }

@@ -255,7 +255,8 @@ impl Client {
 
     /// Sends a request, and takes what was pushed before its answer.
     async fn exchange(&mut self, number: u64, request: &Request) -> Result<Reply, Error> {
-        let patience = self.options.patience.min(ANSWER);
+        let patience = self.options.patience;
+        let patience = patience.min(ANSWER.max(patience * 2 / 5));
         let link = self.link()?;
         let result = timeout(patience, link.exchange(number, request)).await.unwrap_or(Err(Error::Timeout));
         if result.as_ref().is_err_and(Error::is_of_the_link) {
@@ -328,6 +329,6 @@ impl From<Ended> for Error {
     }
 }
 
-/// How long an answer may take before the connection is taken for dead and made anew. A relay on a slow router needs a
-/// tenth of a second for the longest, a login.
+/// How long an answer may take before the connection is taken for dead and made anew; longer for who has much patience. A relay
+/// on a slow router needs a tenth of a second for the longest, a login.
 const ANSWER: Duration = Duration::from_secs(4);
