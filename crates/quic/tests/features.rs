@@ -56,9 +56,11 @@ fn before_an_address_is_proved_three_times_as_much_is_sent_at_most() {
 
 #[test]
 fn a_flood_of_handshakes_is_asked_for_its_addresses() {
+    // The bound on machines like routers, and elsewhere.
+    let without_proof: u32 = if cfg!(target_pointer_width = "32") { 16 } else { 1024 };
     let mut network = Network::on(&client_config(), &server_config());
     network.weather.loss = 0;
-    for number in 0..1100_u32 {
+    for number in 0..without_proof + 76 {
         let mut config = client_connection(0);
         config.source_connection_id[1..5].copy_from_slice(&number.to_be_bytes());
         config.initial_destination_connection_id[1..5].copy_from_slice(&number.to_be_bytes());
@@ -67,8 +69,8 @@ fn a_flood_of_handshakes_is_asked_for_its_addresses() {
     // What the server says does not arrive.
     network.dead_route = Some(1);
     network.run_for(10_000);
-    assert_eq!(network.sides[SERVER].connection_count(), 1024);
-    assert_eq!(network.stateless, 1100 - 1024, "the others got a Retry");
+    assert_eq!(network.sides[SERVER].connection_count(), without_proof as usize);
+    assert_eq!(network.stateless, 76, "the others got a Retry");
     network.weather.loss = 100;
     network.run_for(60_000_000);
     assert_eq!(network.sides[SERVER].connection_count(), 0);
