@@ -17,6 +17,11 @@ impl Seen {
         self.next
     }
 
+    /// Whether a number has come.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        number < self.next && !self.skipped.contains(&number)
+    }
+
     /// Whether a number comes for the first time; `None` if it leaves out too many.
     pub(crate) fn is_new(&mut self, number: u64) -> Option<bool> {
         let Some(ahead) = number.checked_sub(self.next) else { return Some(self.skipped.remove(&number)) };

@@ -96,14 +96,27 @@ impl Settings {
     }
 
     /// Whether somebody who relied on `remembered` can go on with these (RFC 9114, section 7.2.4.2; RFC 9204, section 3.2.3).
-    pub(crate) fn keep(&self, remembered: &Self) -> bool {
+    pub(crate) fn keep(&self, remembered: &Self) -> Result<(), ConnectionError> {
+        let capacity = remembered.qpack_max_table_capacity;
+        if capacity != 0 && self.qpack_max_table_capacity != capacity {
+            return Err(ConnectionError {
+                code: Code::QPACK_DECODER_STREAM_ERROR,
+                reason: "not the dynamic table that is remembered",
+            });
+        }
         let unlimited = |size: Option<u64>| size.unwrap_or(u64::MAX);
-        (remembered.qpack_max_table_capacity == 0
-            || self.qpack_max_table_capacity == remembered.qpack_max_table_capacity)
-            && self.qpack_blocked_streams >= remembered.qpack_blocked_streams
+        let keeps = self.qpack_blocked_streams >= remembered.qpack_blocked_streams
             && unlimited(self.max_field_section_size) >= unlimited(remembered.max_field_section_size)
             && self.enable_connect_protocol >= remembered.enable_connect_protocol
-            && self.h3_datagram >= remembered.h3_datagram
+            && self.h3_datagram >= remembered.h3_datagram;
+        if keeps {
+            Ok(())
+        } else {
+            Err(ConnectionError {
+                code: Code::H3_SETTINGS_ERROR,
+                reason: "the settings fall short of those remembered",
+            })
+        }
     }
 }
 
@@ -210,13 +223,19 @@ mod tests {
     #[test]
     fn remembered_settings_may_only_grow() {
         let old = Settings { h3_datagram: true, ..Settings::default() };
-        assert!(old.keep(&old));
-        assert!(Settings { max_field_section_size: None, qpack_blocked_streams: 17, ..old }.keep(&old));
-        assert!(Settings { max_field_section_size: None, ..old }.keep(&Settings::INITIAL));
-        assert!(!old.keep(&Settings::INITIAL), "there was no limit");
-        assert!(!Settings { qpack_max_table_capacity: 8192, ..old }.keep(&old));
-        assert!(!Settings { qpack_blocked_streams: 15, ..old }.keep(&old));
-        assert!(!Settings { max_field_section_size: Some(65535), ..old }.keep(&old));
-        assert!(!Settings { h3_datagram: false, ..old }.keep(&old));
+        let code = |new: Settings, old: &Settings| new.keep(old).err().map(|error| error.code);
+        assert_eq!(code(old, &old), None);
+        let more = Settings { max_field_section_size: None, qpack_blocked_streams: 17, ..old };
+        assert_eq!(code(more, &old), None);
+        assert_eq!(code(Settings { max_field_section_size: None, ..old }, &Settings::INITIAL), None);
+        let short = Some(Code::H3_SETTINGS_ERROR);
+        assert_eq!(code(old, &Settings::INITIAL), short, "there was no limit");
+        assert_eq!(code(Settings { qpack_blocked_streams: 15, ..old }, &old), short);
+        assert_eq!(code(Settings { max_field_section_size: Some(65535), ..old }, &old), short);
+        assert_eq!(code(Settings { h3_datagram: false, ..old }, &old), short);
+        for other in [0, 8192] {
+            let changed = code(Settings { qpack_max_table_capacity: other, ..old }, &old);
+            assert_eq!(changed, Some(Code::QPACK_DECODER_STREAM_ERROR));
+        }
     }
 }

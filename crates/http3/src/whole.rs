@@ -1,15 +1,15 @@
 //! Whole messages, for programs that do not want pieces: a request goes in with its content, a response comes out with its own.
 //!
 //! What QUIC receives is handed to [`Client::connection`] or [`Server::connection`]; `update` then gives what QUIC is to do and what is complete.
-//! CONNECT is the exception, for what it opens has no end: its messages come with their head, and every later update that has content for
-//! it brings that in a message of the same stream.
+//! CONNECT is the exception, for what it opens is a tunnel: its messages come with their head, every later update that has content for
+//! it brings that in a message of the same stream, and one without content is the end of what the peer sends.
 
 use std::collections::BTreeMap;
 
 use crate::connection::{Action, Connection, Event, Role, Target};
 use crate::error::{Code, ConnectionError, Error};
 use crate::map::Map;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead, trailers_to_fields};
 use crate::qpack::Field;
 use crate::settings::Config;
 
@@ -264,11 +264,14 @@ impl Client {
 
     fn handle(&mut self, event: Event, update: &mut ClientUpdate) {
         match event {
-            Event::Interim { stream, head } => {
-                if let Some(response) = self.response(stream) {
-                    response.interim.push(head);
+            Event::Interim { stream, head } => match self.response(stream) {
+                Some(response) if response.interim.len() < MAX_INTERIM => response.interim.push(head),
+                Some(_) => {
+                    self.connection.cancel(stream, Code::H3_EXCESSIVE_LOAD);
+                    self.fail(stream, Code::H3_EXCESSIVE_LOAD, update);
                 }
-            }
+                None => {}
+            },
             Event::Response { stream, head } => {
                 if let Some(exchange) = self.requests.get_mut(&stream)
                     && exchange.request.head.is_connect()
@@ -327,11 +330,15 @@ impl Client {
 
     fn end(&mut self, stream: u64, update: &mut ClientUpdate) {
         if let Some(exchange) = self.requests.remove(&stream) {
-            let Exchange { request, response, is_tunnel, has_news } = *exchange;
+            let Exchange { request, mut response, is_tunnel, has_news } = *exchange;
             self.kept.release(response.body.len());
-            if !is_tunnel || has_news {
-                update.responses.push(Answered { stream, request, response });
+            if is_tunnel && has_news {
+                let news = Answered { stream, request: request.clone(), response: response.clone() };
+                update.responses.push(news);
+                response.body.clear();
+                response.interim.clear();
             }
+            update.responses.push(Answered { stream, request, response });
         } else if let Some(push) = self.push_streams.remove(&stream)
             && let Some(known) = self.pushes.get_mut(&push)
         {
@@ -386,7 +393,7 @@ impl Client {
 pub struct ServerUpdate {
     /// What QUIC is to do.
     pub inputs: Vec<Input>,
-    /// Requests that are complete, with their streams.
+    /// Requests that are complete, with their streams; of tunnels also content and its end.
     pub requests: Vec<(u64, Request)>,
     /// Requests whose responses nobody wants any more.
     pub cancelled: Vec<Cancelled>,
@@ -423,6 +430,8 @@ pub struct Server {
 struct Arriving {
     request: Request,
     has_news: bool,
+    /// The end of a tunnel has not been told.
+    has_ended: bool,
 }
 
 impl Server {
@@ -445,7 +454,8 @@ impl Server {
         self.connection.has_ended()
     }
 
-    /// Answers a request.
+    /// Answers a request. What is wrong with the response is an error that changes nothing; where the client does not take all of it,
+    /// for the fields are too large, the request is cancelled.
     pub fn submit_response(&mut self, stream: u64, response: &Response) -> Result<(), Error> {
         let Some(arriving) = self.requests.get(&stream) else { return Err(Error::Unknown) };
         let is_head = arriving.request.head.method == b"HEAD";
@@ -453,24 +463,39 @@ impl Server {
         if !is_head {
             check_length(response.head.content_length, response.body.len())?;
         }
-        for head in &response.interim {
-            self.connection.send_response(stream, head, false)?;
+        if response.head.is_interim() || !response.interim.iter().all(ResponseHead::is_interim) {
+            return Err(Error::WrongState("heads with a status of 1xx come before the one without"));
         }
-        self.connection.send_response(stream, &response.head, false)?;
-        let body = if is_head { &[][..] } else { &response.body };
-        let sent = send_rest(&mut self.connection, stream, body, &response.trailers, is_tunnel);
-        if sent.is_err() {
+        let mut has_begun = false;
+        for head in response.interim.iter().chain([&response.head]) {
+            head.to_fields(&mut Default::default())?;
+        }
+        trailers_to_fields(&response.trailers)?;
+        let mut send = || {
+            for head in response.interim.iter().chain([&response.head]) {
+                self.connection.send_response(stream, head, false)?;
+                has_begun = true;
+            }
+            let body = if is_head { &[][..] } else { &response.body };
+            send_rest(&mut self.connection, stream, body, &response.trailers, is_tunnel)
+        };
+        let sent = send();
+        if sent.is_err() && has_begun {
             self.connection.cancel(stream, Code::H3_INTERNAL_ERROR);
         }
         sent
     }
 
+    /// In place of [`update`](Self::update) as long as the client's handshake is not done: what came in 0-RTT counts as kept, and is given later.
+    /// Forgotten is what the client has given up already, and what may get lost: datagrams and priorities.
+    pub fn take_early(&mut self) {
+        self.take_events(&mut ServerUpdate::default());
+    }
+
     /// What there is to do and to know since the last update.
     pub fn update(&mut self) -> ServerUpdate {
         let mut update = ServerUpdate::default();
-        while let Some(event) = self.connection.poll_event() {
-            self.handle(event, &mut update);
-        }
+        self.take_events(&mut update);
         let connection = &self.connection;
         self.requests.retain(|stream, arriving| {
             if std::mem::take(&mut arriving.has_news) {
@@ -482,6 +507,9 @@ impl Server {
                 let head = arriving.request.head.clone();
                 update.requests.push((*stream, Request { head, body, trailers }));
             }
+            if std::mem::take(&mut arriving.has_ended) {
+                update.requests.push((*stream, arriving.request.clone()));
+            }
             let is_open = connection.is_open(*stream);
             if !is_open {
                 self.kept.release(arriving.request.body.len());
@@ -492,12 +520,18 @@ impl Server {
         update
     }
 
+    fn take_events(&mut self, update: &mut ServerUpdate) {
+        while let Some(event) = self.connection.poll_event() {
+            self.handle(event, update);
+        }
+    }
+
     fn handle(&mut self, event: Event, update: &mut ServerUpdate) {
         match event {
             Event::Request { stream, head } => {
                 let has_news = head.is_connect();
                 let request = Request { head, ..Request::default() };
-                self.requests.insert(stream, Box::new(Arriving { request, has_news }));
+                self.requests.insert(stream, Box::new(Arriving { request, has_news, has_ended: false }));
             }
             Event::Body { stream, data } => {
                 // Behind content that was too much there may be more events of its stream.
@@ -517,7 +551,8 @@ impl Server {
             }
             Event::End { stream } => {
                 if let Some(arriving) = self.requests.get_mut(&stream) {
-                    arriving.has_news |= !arriving.request.head.is_connect();
+                    let is_tunnel = arriving.request.head.is_connect();
+                    *if is_tunnel { &mut arriving.has_ended } else { &mut arriving.has_news } = true;
                 }
             }
             Event::Failed { stream, code, .. } => self.fail(stream, code, update),
@@ -546,6 +581,9 @@ impl Server {
         update.cancelled.push(Cancelled { stream, head, body, trailers, code });
     }
 }
+
+/// Interim responses to one request.
+const MAX_INTERIM: usize = 16;
 
 /// Content of messages that are not complete.
 #[derive(Debug)]
@@ -800,13 +838,14 @@ mod tests {
         pair.server.submit_response(0, &accepted).unwrap();
         assert_eq!(pair.down().responses[0].response, accepted);
         pair.client.connection().send_body(0, b"up", false).unwrap();
-        assert_eq!(pair.up().requests, [(0, Request { body: b"up".to_vec(), ..connect })]);
+        assert_eq!(pair.up().requests, [(0, Request { body: b"up".to_vec(), ..connect.clone() })]);
         pair.server.connection().send_body(0, b"down", true).unwrap();
-        assert_eq!(pair.down().responses[0].response.body, b"down");
+        let told = pair.down().responses;
+        assert_eq!(told.iter().map(|told| &told.response.body[..]).collect::<Vec<_>>(), [&b"down"[..], b""]);
         pair.client.connection().send_datagram(0, b"lost").unwrap();
         assert_eq!(pair.up().datagrams, [(0, b"lost".to_vec())]);
         pair.client.connection().finish(0, true).unwrap();
-        assert!(pair.up().requests.is_empty());
+        assert_eq!(pair.up().requests, [(0, connect)]);
         assert!(pair.server.requests.is_empty() && pair.client.requests.is_empty());
     }
 
@@ -825,8 +864,6 @@ mod tests {
         pair.server.connection().send_body(stream, b"body {}", true).unwrap();
         pair.server.connection().cancel_push(1).unwrap();
         pair.unsent[1].append(&mut pair.server.update().inputs);
-        // The cancellation is urgent; here it comes behind the promise.
-        pair.unsent[1].sort_by_key(|input| matches!(input, Input::Send { stream: 3, .. }));
         let update = pair.down();
         let head = ResponseHead::new(200);
         let response = Response { head, body: b"body {}".to_vec(), ..Response::default() };
@@ -834,6 +871,104 @@ mod tests {
         assert_eq!(update.push_responses, [pushed]);
         let code = Code::H3_REQUEST_CANCELLED;
         assert_eq!(update.push_errors, [PushFailed { push: 1, request: Some(promised), code }]);
+    }
+
+    #[test]
+    fn a_push_is_over_once() {
+        let mut pair = pair(100);
+        pair.client.connection().allow_pushes(5).unwrap();
+        for _ in 0..2 {
+            pair.client.submit_request(request(b"")).unwrap();
+        }
+        pair.up();
+        let promised = RequestHead::get("router", "/style");
+        pair.server.connection().promise_push(0, &promised).unwrap();
+        pair.server.connection().promise_push(0, &promised).unwrap();
+        let stream = pair.server.connection().open_push_stream(1).unwrap();
+        pair.server.connection().send_response(stream, &ResponseHead::new(200), true).unwrap();
+        let promises = pair.server.update().inputs;
+        // The cancellation overtakes the promise, and both promises come once more.
+        pair.server.connection().cancel_push(0).unwrap();
+        pair.unsent[1].append(&mut pair.server.update().inputs);
+        assert!(pair.down().push_errors.is_empty());
+        pair.unsent[1] = promises.clone();
+        let update = pair.down();
+        assert_eq!((update.push_errors.len(), update.push_responses.len()), (1, 1));
+        pair.unsent[1] = promises
+            .into_iter()
+            .filter_map(|input| match input {
+                Input::Send { stream: 0, data, fin } => Some(Input::Send { stream: 4, data, fin }),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(pair.unsent[1].len(), 1);
+        let update = pair.down();
+        assert!(update.push_errors.is_empty() && update.push_responses.is_empty());
+        assert!(pair.client.pushes.is_empty());
+    }
+
+    #[test]
+    fn a_server_sends_only_so_many_interim_responses() {
+        let mut pair = pair(100);
+        let stream = pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        for _ in 0..=MAX_INTERIM {
+            pair.server.connection().send_response(stream, &ResponseHead::new(103), false).unwrap();
+        }
+        assert_eq!(pair.down().request_errors[0].code, Code::H3_EXCESSIVE_LOAD);
+        assert!(pair.client.requests.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_response_leaves_the_request_to_a_right_one() {
+        let mut pair = pair(100);
+        let stream = pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        let mut wrong = response(b"answer");
+        wrong.interim.push(ResponseHead::new(200));
+        assert!(matches!(pair.server.submit_response(stream, &wrong), Err(Error::WrongState(_))));
+        let mut wrong = response(b"answer");
+        wrong.head.status = 103;
+        assert!(matches!(pair.server.submit_response(stream, &wrong), Err(Error::WrongState(_))));
+        for part in 0..2 {
+            let mut wrong = response(b"answer");
+            let fields = if part == 0 { &mut wrong.head.fields } else { &mut wrong.trailers };
+            fields.push(Field::new("Upper", ""));
+            assert!(pair.server.submit_response(stream, &wrong).is_err());
+        }
+        pair.server.submit_response(stream, &response(b"answer")).unwrap();
+        assert!(pair.server.submit_response(stream, &response(b"answer")).is_err());
+        assert_eq!(pair.down().responses[0].response, response(b"answer"));
+    }
+
+    #[test]
+    fn what_comes_in_0_rtt_counts_and_waits() {
+        let mut pair = pair(100);
+        pair.client.submit_request(request(&[b'x'; 60])).unwrap();
+        pair.client.submit_request(request(&[b'x'; 60])).unwrap();
+        let inputs = pair.client.update().inputs;
+        hand_in(pair.server.connection(), &inputs);
+        pair.server.take_early();
+        assert_eq!(pair.server.kept.count, 60);
+        let update = pair.server.update();
+        assert_eq!(update.requests, [(0, request(&[b'x'; 60]))]);
+        assert_eq!(pair.server.kept.count, 0);
+    }
+
+    #[test]
+    fn what_quic_does_not_take_is_reset_and_told() {
+        let mut pair = pair(100);
+        let stream = pair.client.submit_request(request(b"")).unwrap();
+        pair.up();
+        pair.server.submit_response(stream, &response(b"answer")).unwrap();
+        pair.server.update();
+        pair.server.connection().on_refused(stream);
+        let update = pair.server.update();
+        let code = Code::H3_INTERNAL_ERROR;
+        assert_eq!(update.inputs, [Input::Reset { stream, code }]);
+        assert_eq!((update.cancelled[0].stream, update.cancelled[0].code), (stream, code));
+        pair.client.connection().on_refused(2);
+        assert!(pair.client.has_ended());
     }
 
     #[test]

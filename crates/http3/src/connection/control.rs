@@ -14,6 +14,9 @@ const MAX_CONTROL_FRAME: u64 = 4096;
 /// Streams of the peer whose first bytes have not come, besides those we know.
 const MAX_INCOMING: usize = 128;
 
+/// Pushes that were given up before their streams came.
+const MAX_CANCELLED: usize = 4096;
+
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// The type, and of a push its number, have not wholly come.
@@ -135,7 +138,9 @@ impl Connection {
             Some(false) => return error(Code::H3_ID_ERROR, "two streams of one push"),
             Some(true) => {}
         }
-        let is_unwanted = self.unwanted.remove(&push) || self.goaway_sent.is_some_and(|first| push >= first);
+        let is_unwanted = self.unwanted.remove(&push)
+            || self.cancelled.remove(&push)
+            || self.goaway_sent.is_some_and(|first| push >= first);
         if is_unwanted || self.streams.len() >= self.config.max_requests {
             let code = Code::H3_REQUEST_CANCELLED;
             self.actions.push_back(Action::StopSending { stream: id, code });
@@ -210,8 +215,8 @@ impl Connection {
     }
 
     fn on_settings(&mut self, settings: Settings) -> Result<(), ConnectionError> {
-        if self.remembered.is_some_and(|remembered| !settings.keep(&remembered)) {
-            return error(Code::H3_SETTINGS_ERROR, "the settings fall short of those remembered");
+        if let Some(remembered) = self.remembered {
+            settings.keep(&remembered)?;
         }
         self.has_settings = true;
         self.go_by(settings);
@@ -263,13 +268,22 @@ impl Connection {
         if !exists {
             return error(Code::H3_ID_ERROR, "CANCEL_PUSH of what cannot be");
         }
-        if let Some(known) = self.pushes.remove(&push) {
+        let known = self.pushes.remove(&push);
+        let is_new = known.is_none();
+        if let Some(known) = known {
             if let Some(id) = known.stream
                 && let Some(stream) = self.streams.remove(&id)
             {
                 self.abandon(id, &stream, Code::H3_REQUEST_CANCELLED);
             }
             self.events.push_back(Event::PushCancelled { push });
+        }
+        // What comes of it later is no matter; but its promise may be on its way (RFC 9114, section 7.2.3).
+        if self.role == Role::Client && !self.seen_pushes.has(push) && !self.unwanted.contains(&push) {
+            if is_new { &mut self.cancelled } else { &mut self.unwanted }.insert(push);
+            if self.cancelled.len() + self.unwanted.len() > MAX_CANCELLED {
+                return error(Code::H3_EXCESSIVE_LOAD, "too many pushes were cancelled");
+            }
         }
         Ok(())
     }

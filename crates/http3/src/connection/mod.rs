@@ -221,8 +221,10 @@ pub struct Connection {
     next_push: u64,
     pushes: Map<Push>,
     seen_pushes: Seen,
-    /// Pushes that this client does not want and whose streams have not come.
+    /// Pushes whose streams have not come and are no matter to this client any more.
     unwanted: BTreeSet<u64>,
+    /// Pushes that the server has cancelled and not promised yet.
+    cancelled: BTreeSet<u64>,
     has_ended: bool,
 }
 
@@ -294,6 +296,7 @@ impl Connection {
             pushes: Map::new(),
             seen_pushes: Seen::default(),
             unwanted: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             has_ended: false,
             config,
         };
@@ -436,6 +439,25 @@ impl Connection {
             Ok(())
         };
         self.settle(result);
+    }
+
+    /// The transport has not taken what was to be sent on a stream, and will not: a message is lost with it.
+    pub fn on_refused(&mut self, id: u64) {
+        if self.has_ended {
+            return;
+        }
+        let code = Code::H3_INTERNAL_ERROR;
+        if self.is_own_critical(id) {
+            return self.close(code, "a critical stream was refused");
+        }
+        self.outbox.discard(id);
+        self.actions.push_back(Action::Reset { stream: id, code });
+        if let Some(mut stream) = self.streams.remove(&id) {
+            stream.send = Sending::nothing();
+            self.abandon(id, &stream, code);
+        }
+        self.events.push_back(Event::Failed { stream: id, code, by_peer: false });
+        self.settle(Ok(()));
     }
 
     /// A datagram of the peer.

@@ -279,7 +279,14 @@ impl Connection {
         {
             return Err(Malformed("a promise of what cannot be pushed").into());
         }
-        if self.unwanted.contains(&push) {
+        let is_over = self.seen_pushes.has(push) && !self.pushes.contains_key(&push);
+        if is_over || self.unwanted.contains(&push) {
+            return Ok(());
+        }
+        if self.cancelled.remove(&push) {
+            self.unwanted.insert(push);
+            self.events.push_back(Event::Promise { stream: id, push, head });
+            self.events.push_back(Event::PushCancelled { push });
             return Ok(());
         }
         let known: &mut Push = self.pushes.entry(push).or_default();
