@@ -1,10 +1,8 @@
 //! What a server answers whose program does not take requests itself: the original's routes for trying it out.
 
+use super::side::MAX_KEPT;
 use http3::whole::{Request, Response};
 use http3::{Field, ResponseHead};
-
-/// The longest answer that is made up.
-const MAX_DOWNLOAD: usize = 16 << 20;
 
 pub(super) fn answer(request: &Request) -> Response {
     let path = &request.head.path[..];
@@ -33,7 +31,7 @@ pub(super) fn answer(request: &Request) -> Response {
             format!("{{\"received_bytes\":{}}}", request.body.len()).into_bytes(),
         ),
         _ => match asked(query) {
-            Some(count) if (1..=MAX_DOWNLOAD).contains(&count) => {
+            Some(count) if (1..=MAX_KEPT).contains(&count) => {
                 response(200, &[octets, fresh], (b'A'..b'A' + 23).cycle().take(count).collect())
             }
             _ => response(400, &[fresh], Vec::new()),

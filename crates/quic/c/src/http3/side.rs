@@ -14,8 +14,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 
-/// Content that one connection keeps of messages that are not complete.
-const MAX_KEPT: usize = 16 << 20;
+/// Content that one connection keeps of messages that are not complete: QUIC takes twice that at a time on machines like routers.
+pub(super) const MAX_KEPT: usize = if cfg!(target_pointer_width = "32") { 4 << 20 } else { 16 << 20 };
 
 /// What C calls a client, and a server. Where a panic left one borrowed, it can only be destroyed.
 pub(super) type Client = RefCell<ClientState>;
@@ -61,6 +61,10 @@ pub(super) trait Side {
         match error.stream_id {
             // The peer has ended it meanwhile, which its effects say.
             _ if matches!(error.code, LocalErrorCode::SendSideClosed | LocalErrorCode::ReceiveSideClosed) => {
+            }
+            // There is too much to be sent already. That a stream ends can still be told.
+            Some(stream) if error.code == LocalErrorCode::FlowControlViolation => {
+                self.connection().on_refused(stream);
             }
             // What a critical stream has lost cannot be made up for.
             Some(stream) if stream & 2 != 0 && !self.connection().is_open(stream) => {
@@ -246,6 +250,7 @@ impl Side for ServerState {
     fn update(&mut self, handled_local_error: bool) -> ServerUpdate {
         let terminal_failure = self.server.has_ended();
         if !self.link.is_ready && !terminal_failure {
+            self.server.take_early();
             let flags = Flags { has_pending_work: false, terminal_failure, handled_local_error };
             return ServerUpdate::new(whole::ServerUpdate::default(), flags);
         }

@@ -426,6 +426,29 @@ static void requests_of_the_program(void) {
     end(&ends);
 }
 
+/* Only where there are 8 MiB for that, and not 1 GiB. */
+static void what_quic_has_no_room_for_is_told_to_both(void) {
+    struct ends ends;
+    coquic_http3_request_t all = request("GET", "/", "");
+    coquic_http3_response_t response;
+    coquic_http3_error_t error = {0};
+    uint8_t *body = calloc(1, 9 << 20);
+    REQUIRE(body);
+    begin(&ends);
+    REQUIRE(coquic_http3_server_take_requests(ends.server, 1) == COQUIC_STATUS_OK);
+    submit(&ends, &all);
+    settle(&ends);
+    memset(&response, 0, sizeof response);
+    response.size = sizeof response;
+    response.head = head(200);
+    response.body = bytes(body, 9 << 20);
+    REQUIRE(coquic_http3_server_submit_response(ends.server, 0, &response, &error) == COQUIC_STATUS_OK);
+    settle(&ends);
+    CHECK(ends.cancelled == 1 && ends.request_errors == 1 && ends.code == COQUIC_HTTP3_ERROR_INTERNAL_ERROR);
+    end(&ends);
+    free(body);
+}
+
 static void tunnels_and_datagrams(void) {
     struct ends ends;
     coquic_http3_request_t all = request("CONNECT", "/", "");
@@ -459,6 +482,9 @@ static void tunnels_and_datagrams(void) {
     REQUIRE(coquic_http3_server_submit_response_body(ends.server, stream, bytes("through", 7), 0, &error) == COQUIC_STATUS_OK);
     settle(&ends);
     CHECK(ends.client_datagrams == 1 && ends.responses == 2);
+    REQUIRE(coquic_http3_server_finish_response(ends.server, stream, 1, &error) == COQUIC_STATUS_OK);
+    settle(&ends);
+    CHECK(ends.responses == 3 && ends.body_length == 0);
     REQUIRE(coquic_http3_client_abort_connect_stream(ends.client, stream, &error) == COQUIC_STATUS_OK);
     settle(&ends);
     CHECK(ends.cancelled == 1 && ends.code == COQUIC_HTTP3_ERROR_CONNECT_ERROR);
@@ -605,6 +631,8 @@ int main(int count, char **arguments) {
     requests_beyond_what_the_server_allows_wait();
     requests_of_the_program();
     tunnels_and_datagrams();
+    if (sizeof(void *) == 4)
+        what_quic_has_no_room_for_is_told_to_both();
     requests_in_0_rtt();
     what_cannot_be_used();
     free(cert.text);
