@@ -66,7 +66,7 @@ pub enum EventKind {
     /// Something is wrong: with a service, that there are no file descriptors for more connections; with a switched
     /// connection, that a callback said so, and both ends are closed.
     Error,
-    /// An external file descriptor has something to read.
+    /// An external file descriptor has something to read, or is at the end of it.
     External,
     /// A message came.
     MessageRx,
@@ -216,7 +216,8 @@ impl Context {
         Ok(())
     }
 
-    /// How a connection is read and written while it is switched; `None` is how the library does it.
+    /// How a connection is read and written while it is switched; `None` is how the library does it. What the library
+    /// has read of it before, up to the end of a message, it takes as it did.
     pub fn set_switch_callbacks(
         &mut self,
         fd: RawFd,
@@ -283,7 +284,7 @@ impl Context {
     }
 
     /// Closes a connection, with what is queued for it, or a service. If it was switched, the other end stays, as it
-    /// was before.
+    /// was before; but what the library has read of an external one, and not passed on, is lost.
     pub fn close(&mut self, fd: RawFd) -> Result<(), Error> {
         let index = *self.indices.get(&fd).ok_or(Error::NotFound)?;
         let mate = self.remove(index).mate;
@@ -473,7 +474,8 @@ impl Context {
         if self.is_held_up(peer) {
             return None;
         }
-        if peer.mate.is_some() && peer.input.is_some() {
+        // What the library has read already no callback can read: that is taken first.
+        if peer.is_read_by_callback() && peer.inbox.is_empty() {
             return if readable { self.call_input(index) } else { None };
         }
         if !peer.is_read() {
@@ -514,7 +516,9 @@ impl Context {
     /// Reads what the inbox wants into `self.scratch`; how much came.
     fn fill(&mut self, index: usize) -> Result<usize, Error> {
         let peer = &self.peers[index];
-        let wanted = peer.inbox.wants().min(SCRATCH);
+        // What follows the rest of a half frame is the callback's.
+        let wanted =
+            if peer.is_read_by_callback() { peer.inbox.lacks() } else { peer.inbox.wants() }.min(SCRATCH);
         match socket::read(peer.link.as_fd(), &mut self.scratch[..wanted]) {
             Ok(0) => Err(Error::Disconnected),
             Ok(read) => Ok(read),
@@ -552,7 +556,8 @@ impl Context {
     fn attend(&mut self, index: usize, flags: EpollFlags) -> Option<Happened> {
         let fd = self.peers[index].raw_fd();
         let readable = flags.contains(EpollFlags::EPOLLIN);
-        let hung_up = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLRDHUP);
+        // One that has only sent all of it may still read: the program is to find that out.
+        let hung_up = flags.contains(EpollFlags::EPOLLHUP);
         let kind = if readable && !hung_up {
             EventKind::External
         } else {
@@ -667,7 +672,12 @@ impl Context {
     /// The other end of its switch is gone, and it stays.
     fn part(&mut self, fd: RawFd) {
         if let Some(&index) = self.indices.get(&fd) {
-            self.peers[index].mate = None;
+            let peer = &mut self.peers[index];
+            peer.mate = None;
+            if !peer.is_read() {
+                // The program, which reads it from here on, cannot have that.
+                peer.inbox.clear();
+            }
             self.settle(fd);
         }
     }
@@ -731,6 +741,8 @@ impl Context {
             peer.watched = if told.is_ok() { watch } else { EpollFlags::empty() };
             peer.failed |= told.is_err();
         }
+        // What it waited for may have been written otherwise than by its turn.
+        peer.failed |= peer.closing && peer.outbox.is_empty();
         let work = peer.owed > 0
             || peer.failed
             || (!peer.blocked && !peer.outbox.is_empty())

@@ -61,11 +61,14 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// How much is to be read next, if nothing in it is ready.
     pub(crate) fn wants(&self) -> usize {
+        self.lacks().max(AHEAD.saturating_sub(self.waiting().len()))
+    }
+
+    /// How much there is to be read of the first frame, or of its header, and of nothing that follows.
+    pub(crate) fn lacks(&self) -> usize {
         let waiting = self.waiting();
-        match announced(waiting) {
-            Ok(Some(frame)) if frame > AHEAD => frame.saturating_sub(waiting.len()),
-            _ => AHEAD.saturating_sub(waiting.len()),
-        }
+        let known = announced(waiting).ok().flatten().unwrap_or(HEADER);
+        known.saturating_sub(waiting.len())
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -229,9 +232,9 @@ mod tests {
         let mut inbox = Inbox::default();
         assert_eq!(inbox.wants(), AHEAD);
         inbox.push(&[0]);
-        assert_eq!(inbox.wants(), AHEAD - 1);
+        assert_eq!((inbox.wants(), inbox.lacks()), (AHEAD - 1, HEADER - 1));
         inbox.push(&[0, 0, 9]);
-        assert_eq!(inbox.wants(), AHEAD - HEADER);
+        assert_eq!((inbox.wants(), inbox.lacks()), (AHEAD - HEADER, 9));
         let longest = frame(&vec![7; MAX_PAYLOAD]).unwrap();
         let mut inbox = Inbox::default();
         for piece in longest.chunks(1000) {
@@ -240,7 +243,7 @@ mod tests {
         }
         let mut inbox = Inbox::default();
         inbox.push(&longest[..5000]);
-        assert_eq!(inbox.wants(), MAX_FRAME - 5000);
+        assert_eq!((inbox.wants(), inbox.lacks()), (MAX_FRAME - 5000, MAX_FRAME - 5000));
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl Peer {
         !self.closing && (self.mate.is_some() || matches!(self.link, Link::Ipc(_)))
     }
 
+    /// Whether the program has a callback read its messages.
+    pub(crate) fn is_read_by_callback(&self) -> bool {
+        self.mate.is_some() && self.input.is_some()
+    }
+
     /// Adds up its memory, and notes whether anything moved.
     pub(crate) fn account(&mut self, now: u64) {
         self.held = self.inbox.cost() + self.outbox.cost();

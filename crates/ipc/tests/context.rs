@@ -5,6 +5,7 @@
 use nix::poll::{PollFd, PollFlags, poll};
 use qpc_ipc::{Context, Error, Event, EventKind, HEADER, MAX_PAYLOAD, Verdict, frame};
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -485,6 +486,18 @@ fn external_file_descriptors_are_reported_and_not_read() {
     }
     assert_eq!(context.wait().unwrap().kind, EventKind::Disconnection);
 
+    // A peer that has sent all of it may still read.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let fd = context.add_external(ours.try_clone().unwrap()).unwrap();
+    theirs.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(context.wait().unwrap().kind, EventKind::External);
+    assert_eq!((&ours).read(&mut buffer).unwrap(), 0);
+    (&ours).write_all(b"yes").unwrap();
+    theirs.read_exact(&mut buffer[..3]).unwrap();
+    context.close(fd).unwrap();
+
     let (reader, mut writer) = std::io::pipe().unwrap();
     let fd = context.add_external(reader).unwrap();
     writer.write_all(b"x").unwrap();
@@ -708,6 +721,14 @@ fn one_end_of_a_switch_that_is_closed_leaves_the_other_as_it_was() {
     fixture.context.close(a_fd).unwrap();
     b.write_all(&frame(b"to you").unwrap()).unwrap();
     fixture.received(b_fd, b"to you");
+
+    // What was read of one that the program reads itself is lost, and takes no memory.
+    let mut context = Context::in_dir("unused").unwrap();
+    let [(_a, a_fd), (mut b, b_fd)] = switch(&mut context);
+    b.write_all(&frame(b"to you").unwrap().repeat(2)).unwrap();
+    assert_eq!(context.wait().unwrap().kind, EventKind::SwitchRx);
+    context.close(a_fd).unwrap();
+    assert_eq!((context.memory_held(), context.borrow(b_fd).is_some()), (0, true));
 }
 
 #[test]
@@ -739,4 +760,68 @@ fn a_loop_of_its_own_asks_when_the_file_descriptor_says_so() {
     drop(peer);
     assert_eq!(waits(&fixture.context), 1);
     assert_eq!(fixture.context.poll().unwrap().unwrap().kind, EventKind::Disconnection);
+}
+
+#[test]
+fn what_was_read_before_a_callback_was_set_is_taken_as_frames_and_what_follows_by_the_callback() {
+    // How much of the third message was read.
+    for half in [0, 2, HEADER, HEADER + 3] {
+        let mut fixture = Fixture::new();
+        let ((mut a, a_fd), (mut b, b_fd)) = (fixture.raw(), fixture.raw());
+        let third = frame(b"third").unwrap();
+        let ahead = [frame(b"first").unwrap(), frame(b"second").unwrap(), third[..half].to_vec()].concat();
+        a.write_all(&ahead).unwrap();
+        fixture.received(a_fd, b"first");
+
+        let mut ours = UnixStream::from(fixture.context.borrow(a_fd).unwrap().try_clone_to_owned().unwrap());
+        let input = move |_: RawFd, out: &mut Vec<u8>| {
+            let mut line = [0; 100];
+            let len = ours.read(&mut line).unwrap();
+            *out = frame(&line[..len]).unwrap();
+            Verdict::Message
+        };
+        fixture.context.add_switch(a_fd, b_fd).unwrap();
+        fixture.context.set_switch_callbacks(a_fd, Some(Box::new(input)), None).unwrap();
+        // With the rest of it comes a line, of which the library is to read nothing.
+        let (rest, wanted): (_, &[&[u8]]) = match half {
+            0 => (&[][..], &[b"second", b"a line"]),
+            _ => (&third[half..], &[b"second", b"third", b"a line"]),
+        };
+        a.write_all(&[rest, b"a line"].concat()).unwrap();
+        // If nothing comes any more, it fails instead of waiting for ever.
+        fixture.context.set_timer(Some(Duration::from_secs(20)));
+        let (mut came, mut written) = (Vec::new(), 0);
+        while written < wanted.len() {
+            match fixture.next() {
+                (EventKind::SwitchRx, _, message) => came.push(message),
+                (EventKind::SwitchTx, ..) => written += 1,
+                other => panic!("{other:?} after {came:?}"),
+            }
+        }
+        assert_eq!(came, wanted);
+        for message in wanted {
+            assert_eq!(read_frame(&mut b), *message);
+        }
+    }
+}
+
+#[test]
+fn a_write_to_what_goes_with_the_other_end_of_a_switch_does_not_keep_it() {
+    let mut context = Context::in_dir("unused").unwrap();
+    let [(a, a_fd), (mut b, b_fd)] = switch(&mut context);
+    drop(a);
+    // More than are written before epoll is asked, which knows that the other end is gone.
+    for _ in 0..100 {
+        context.schedule(b_fd, b"scheduled").unwrap();
+    }
+    while context.wait().unwrap().kind != EventKind::Disconnection {}
+    assert!(context.borrow(a_fd).is_none() && context.borrow(b_fd).is_some());
+    context.write(b_fd, b"written").unwrap();
+    while context.poll().unwrap().is_some() {}
+    assert!(context.borrow(b_fd).is_none());
+    for _ in 0..100 {
+        assert_eq!(read_frame(&mut b), b"scheduled");
+    }
+    assert_eq!(read_frame(&mut b), b"written");
+    assert!(at_end(&mut b));
 }

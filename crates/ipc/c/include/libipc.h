@@ -46,7 +46,7 @@ enum event_types {
     MESSAGE_RX = 3,    /* A message came. */
     MESSAGE_TX = 4,    /* A scheduled message is written. */
     TIMER = 5,         /* The timer; index and originfd are 0. */
-    EXTERNAL = 6,      /* An external file descriptor has something to read. */
+    EXTERNAL = 6,      /* An external file descriptor has something to read, or is at the end of it. */
     SWITCH_RX = 7,     /* A message came from one end of a switch, and goes to the other. */
     SWITCH_TX = 8      /* A message was written to an end of a switch. */
 };
@@ -66,7 +66,7 @@ int ipc_context_init(void **ptr);
 void ipc_context_deinit(void **ctx);
 
 /* From now on there is a TIMER every `timer` milliseconds, however much else happens; below 0 there is none, and at 0
- * there is one whenever nothing else has happened. */
+ * every other event is one, and all are when nothing else happens. */
 void ipc_context_timer(void *ctx, int timer);
 
 /* How many bytes all peers of the context may hold together, 8 MiB by default: messages that are scheduled for them, and
@@ -111,7 +111,7 @@ int ipc_wait_event(void *ctx, char *t, size_t *index, int *originfd, int *newfd,
 #endif
 
 /* Close a connection, with what is scheduled for it, or a service, by file descriptor or by index. What it was
- * switched with stays. */
+ * switched with stays; but what was read of an external one for the switch, and not passed on, is lost. */
 int ipc_close_fd(void *ctx, int fd);
 int ipc_close(void *ctx, size_t index);
 
@@ -119,8 +119,9 @@ int ipc_close(void *ctx, size_t index);
 int ipc_close_all(void *ctx);
 
 /* Adds a file descriptor of any protocol. The program reads and writes it itself; the library reports what there is to
- * read and that the peer is gone, and closes it. An error if it is in the context already, or poll has no use for it,
- * as for regular files; it stays the caller's then. */
+ * read and that the peer is gone, and closes it. When a peer has only sent all it will (a TCP peer that is gone looks the
+ * same), there are EXTERNALs, of which the program reads 0 bytes, until it closes the file descriptor. An error if it is
+ * in the context already, or poll has no use for it, as for regular files; it stays the caller's then. */
 int ipc_add_external(void *ctx, int newfd);
 
 /* From now on, messages of each of two connections, external ones too, go to the other. While one of them takes
@@ -133,7 +134,8 @@ int ipc_add_switch(void *ctx, int fd1, int fd2);
  *
  * `in` is called when there is something to read: it puts header and message into `payload`, for which there are
  * *mlen bytes of room, and sets *mlen to their number. `out` is called when there is room to write, and gets header
- * and message. They return an enum cb_event_types as a char. (The page this header follows has `char (*in (...))`,
+ * and message. What the library had read of the connection before, and the rest of a message that it had read in part,
+ * it takes as frames first. They return an enum cb_event_types as a char. (The page this header follows has `char (*in (...))`,
  * which is a function that returns a pointer; its text says char. Of what is returned the lowest 8 bits count, so a
  * program that took it by the letter only needs a cast.) */
 int ipc_set_switch_callbacks(void *ctx, int fd, char (*in)(int orig, char *payload, size_t *mlen),
