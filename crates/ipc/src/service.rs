@@ -5,11 +5,12 @@ use crate::socket::retry;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::ErrorKind;
+use std::fmt::Display;
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ impl Service {
         let (path, address) = place(dir, name)?;
         match DirBuilder::new().mode(0o770).create(dir) {
             // The umask had a say in it.
-            Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o770))?,
+            Ok(()) => set_mode(dir, FileType::is_dir, 0o770)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }
@@ -45,7 +46,7 @@ impl Service {
         let socket = stream_socket(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
         bind(socket.as_raw_fd(), &address)?;
         // Nobody connects before it listens, so nobody gets in under the mode it has until here.
-        fs::set_permissions(&path, Permissions::from_mode(0o660))?;
+        set_mode(&path, FileType::is_socket, 0o660)?;
         listen(&socket, Backlog::MAXCONN)?;
         Ok(Self { listener: socket.into(), path, _lock: lock })
     }
@@ -80,6 +81,23 @@ fn place(dir: &Path, name: &[u8]) -> Result<(PathBuf, UnixAddr), Error> {
     Ok((path, address))
 }
 
+/// Sets the mode of a file if it is of this kind. Whoever owns the folder can put another in its place at any time, a
+/// link to one of the system's too; so it is opened, looked at, and changed as what was opened. A descriptor of a socket
+/// in the file system can only be had by O_PATH, and what that opens is changed by its name in /proc.
+fn set_mode(path: &Path, is_kind: impl Fn(&FileType) -> bool, mode: u32) -> io::Result<()> {
+    let file =
+        OpenOptions::new().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(path)?;
+    let fail = |kind, why: &dyn Display| {
+        io::Error::new(kind, format!("the mode of {} cannot be set: {why}", path.display()))
+    };
+    if !is_kind(&file.metadata()?.file_type()) {
+        return Err(fail(ErrorKind::Other, &"something else was put in its place"));
+    }
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(&name, Permissions::from_mode(mode))
+        .map_err(|error| fail(error.kind(), &format_args!("{name}: {error}")))
+}
+
 fn lock(path: &Path) -> Result<File, Error> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
@@ -95,5 +113,31 @@ fn lock(path: &Path) -> Result<File, Error> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Running),
         Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_mode_is_set_of_what_was_made_and_not_of_what_was_put_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        let mode = |name: &str| fs::metadata(place(name)).unwrap().permissions().mode() & 0o777;
+        fs::write(place("file"), "").unwrap();
+        let _listener = UnixListener::bind(place("socket")).unwrap();
+        symlink("file", place("to file")).unwrap();
+        symlink("socket", place("to socket")).unwrap();
+        for name in ["file", "socket"] {
+            fs::set_permissions(place(name), Permissions::from_mode(0o600)).unwrap();
+        }
+        for name in ["file", "to file", "to socket"] {
+            assert!(set_mode(&place(name), FileType::is_socket, 0o660).is_err(), "{name}");
+        }
+        assert_eq!((mode("file"), mode("socket")), (0o600, 0o600));
+        set_mode(&place("socket"), FileType::is_socket, 0o660).unwrap();
+        assert_eq!(mode("socket"), 0o660);
     }
 }
