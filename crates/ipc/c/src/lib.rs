@@ -4,7 +4,7 @@
 //! instead of a second mutable reference.
 
 use ffi_bridge_guard::guard;
-use qpc_ipc::{Context, Error, EventKind, Input, Output, Verdict};
+use qpc_ipc::{Context, Error, EventKind, Input, MAX_PAYLOAD, Output, Verdict};
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -300,6 +300,8 @@ unsafe fn bytes<'a>(data: *const c_char, len: usize) -> Result<&'a [u8], c_int> 
     match (data.is_null(), len) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(FAILED),
+        // A negative number of C's, for one, is longer than a slice may be.
+        (false, len) if len > MAX_PAYLOAD => Err(FAILED),
         // SAFETY: the promise above.
         (false, _) => Ok(unsafe { slice::from_raw_parts(data.cast(), len) }),
     }

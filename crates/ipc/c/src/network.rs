@@ -3,11 +3,13 @@
 //! because a file descriptor that comes in a message cannot be taken without unsafe code.
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::libc;
+use nix::sys::socket::{MsgFlags, recvmsg};
 use qpc_ipc::{Context, Error};
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -37,26 +39,47 @@ fn ask(context: &mut Context, daemon: RawFd, service: &[u8], network: &OsStr) ->
 fn receive(daemon: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     let mut answer = [0; DONE.len()];
     let mut space = nix::cmsg_space!([RawFd; MOST]);
-    let (bytes, passed) = loop {
+    let (bytes, flags) = loop {
         let mut parts = [IoSliceMut::new(&mut answer)];
         match recvmsg::<()>(daemon.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
-            Ok(received) => {
-                let mut passed = Vec::new();
-                for message in received.cmsgs()? {
-                    if let ControlMessageOwned::ScmRights(fds) = message {
-                        // SAFETY: the kernel made them for this process with this message; nobody else has them yet.
-                        passed.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                    }
-                }
-                break (received.bytes, passed);
-            }
+            Ok(received) => break (received.bytes, received.flags),
         }
     };
-    // If there are more, they are closed.
-    match passed.into_iter().next() {
-        Some(stream) if answer[..bytes] == *DONE => Ok(stream),
+    // If there are more, or it is refused, they are closed.
+    // SAFETY: zeros, and what came with the message.
+    match unsafe { passed(&mut space) }.into_iter().next() {
+        Some(stream) if answer[..bytes] == *DONE && !flags.contains(MsgFlags::MSG_CTRUNC) => Ok(stream),
         _ => Err(io::Error::other("the network daemon made no connection").into()),
     }
+}
+
+/// The file descriptors that came with a message. `RecvMsg::cmsgs` has none if not all of them could be opened, and
+/// those that were would stay open.
+///
+/// # Safety
+///
+/// `space`, all zeros before, is where the kernel put the message's control messages, and nobody took them yet.
+unsafe fn passed(space: &mut [u8]) -> Vec<OwnedFd> {
+    let mut passed = Vec::new();
+    // SAFETY: all zeros is a header of nothing; then the promise above: the macros go through what the kernel wrote, and
+    // end at the zeros behind it, and the file descriptors are nobody else's.
+    unsafe {
+        let mut header: libc::msghdr = mem::zeroed();
+        header.msg_control = space.as_mut_ptr().cast();
+        header.msg_controllen = space.len() as _;
+        let mut at = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(message) = at.as_ref() {
+            if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let fds = libc::CMSG_DATA(at).cast::<RawFd>();
+                // The C libraries do not agree on its type.
+                let len: usize = message.cmsg_len as _;
+                let count = (len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                passed.extend((0..count).map(|n| OwnedFd::from_raw_fd(fds.add(n).read_unaligned())));
+            }
+            at = libc::CMSG_NXTHDR(&raw const header, at);
+        }
+    }
+    passed
 }

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -137,6 +138,7 @@ static void messages(void) {
 
     static char big[IPC_MAX_MESSAGE_SIZE + 1];
     CHECK(write_message(ctx, fd, big, sizeof big) == -1 && schedule(ctx, fd, big, sizeof big) == -1);
+    CHECK(write_message(ctx, fd, "a", (size_t)-1) == -1 && schedule(ctx, fd, "a", (size_t)-1) == -1);
     CHECK(write_message(ctx, fd, NULL, 1) == -1);
     CHECK(write_message(ctx, fd, "sane", 4) == 0 && gets(raw, "\0\0\0\004sane", 8));
 
@@ -316,6 +318,44 @@ static int free_fd(void) {
     return fd;
 }
 
+/* A daemon that says no, and hands over two file descriptors, where there is room for one. */
+static void a_hostile_daemon(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/ipc", getenv("RUNDIR"));
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd;
+    REQUIRE(bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 1) == 0);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        union {
+            struct cmsghdr header;
+            char room[CMSG_SPACE(2 * sizeof(int))];
+        } control = {.header = {CMSG_LEN(2 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+        memcpy(CMSG_DATA(&control.header), (int[]){0, 0}, 2 * sizeof(int));
+        struct iovec part = {"no", 2};
+        struct msghdr message = {
+            .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        int asker = accept(listener, NULL, NULL);
+        _exit(recv(asker, buffer, sizeof buffer, 0) <= 0 || sendmsg(asker, &message, 0) != 2);
+    }
+    /* Only now, or valgrind takes it for lost in the child. */
+    REQUIRE(init(&ctx) == 0);
+    int before = free_fd(), status;
+    struct rlimit limit, few;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    few = limit;
+    few.rlim_cur = (rlim_t)before + 2;
+    REQUIRE(setenv("IPC_NETWORK", "far tcp://192.0.2.1/far", 1) == 0 && setrlimit(RLIMIT_NOFILE, &few) == 0);
+    CHECK(connect_service(ctx, &fd, "far", 3) == -1);
+    REQUIRE(unsetenv("IPC_NETWORK") == 0 && setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    /* The first number was the connection's to the daemon, the second that of what it handed over. */
+    CHECK(fcntl(before, F_GETFD) == -1 && fcntl(before + 1, F_GETFD) == -1);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    close(listener);
+    deinit(&ctx);
+}
+
 int main(void) {
     char dir[] = "/tmp/libipc.XXXXXX", run[64], command[128];
     REQUIRE(mkdtemp(dir) != NULL);
@@ -331,6 +371,8 @@ int main(void) {
     deinit(&ctx);
     CHECK(ctx == NULL);
     deinit(&ctx);
+    CHECK(free_fd() == before);
+    a_hostile_daemon();
     CHECK(free_fd() == before);
     snprintf(command, sizeof command, "rm -r '%s'", dir);
     CHECK(system(command) == 0);
