@@ -55,7 +55,8 @@ typedef struct QpqHandle QpqHandle;
 
 /* Is told what goes on inside: level is 1 for an error, 2 for a warning, 3 for what happens in the normal course; text is
  * one line without a newline, valid during the call; user is what qpc_options_set_log was given. It runs in the thread
- * of the call it belongs to, and must not call functions on that call's handle, nor be left by longjmp. */
+ * of the call it belongs to, and must not call functions on that call's handle, nor be left by longjmp; an exception of
+ * C++ that leaves it ends the program. */
 typedef void (*QpcLog)(int32_t level, const char *text, void *user);
 
 /* How a connection is to behave. Made by qpc_options_new, freed by qpc_options_free; a function that takes one reads it
@@ -80,8 +81,8 @@ int32_t qpc_options_set_device_label(QpcOptions *options, const char *label);
  * is the default, 1 for yes. Whoever has the folder then has the device. */
 int32_t qpc_options_set_key_file(QpcOptions *options, int32_t on);
 
-/* How long a call may wait for the relay, in milliseconds: 100 to 600000, 10000 by default. qpc_receive and
- * qpc_receive_messages have a time of their own for messages. */
+/* How long a call may wait for the relay, in milliseconds: 100 to 600000, 10000 by default; an agent waits at most 60000.
+ * qpc_receive and qpc_receive_messages have a time of their own for messages. */
 int32_t qpc_options_set_timeout(QpcOptions *options, uint32_t milliseconds);
 
 /* How often a connection on which nothing happens is kept from being forgotten by the routers on its way, in seconds:
@@ -145,8 +146,8 @@ QpqHandle *qpc_open(const char *address, const char *username, const QpcOptions 
  * Returns a handle, or NULL; then qpc_last_connect_error says why. */
 QpqHandle *qpc_connect_agent(const char *run_dir, const QpcOptions *options);
 
-/* Why the last qpc_connect, qpc_connect_address or qpc_open of this thread returned NULL, or NULL if it did not. Valid
- * until the thread's next of them; not to be freed. */
+/* Why the last qpc_connect, qpc_connect_address, qpc_open or qpc_connect_agent of this thread returned NULL, or NULL if it
+ * did not. Valid until the thread's next of them; not to be freed. */
 const char *qpc_last_connect_error(void);
 
 /* Registers a new account at the relay and logs in.

@@ -135,8 +135,8 @@ pub unsafe extern "C" fn qpc_connect_agent(
     }
 }
 
-/// Why the last qpc_connect, qpc_connect_address or qpc_open of this thread returned NULL, or NULL if it did not. Valid
-/// until the thread's next of them; not to be freed.
+/// Why the last qpc_connect, qpc_connect_address, qpc_open or qpc_connect_agent of this thread returned NULL, or NULL if it
+/// did not. Valid until the thread's next of them; not to be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn qpc_last_connect_error() -> *const c_char {
     let pointer =

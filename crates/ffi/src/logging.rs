@@ -9,8 +9,9 @@ use crate::handle::c_string;
 
 /// Is told what goes on inside: level is 1 for an error, 2 for a warning, 3 for what happens in the normal course; text is
 /// one line without a newline, valid during the call; user is what qpc_options_set_log was given. It runs in the thread
-/// of the call it belongs to, and must not call functions on that call's handle, nor be left by longjmp.
-pub type QpcLog = unsafe extern "C" fn(level: i32, text: *const c_char, user: *mut c_void);
+/// of the call it belongs to, and must not call functions on that call's handle, nor be left by longjmp; an exception of
+/// C++ that leaves it ends the program.
+pub type QpcLog = unsafe extern "C-unwind" fn(level: i32, text: *const c_char, user: *mut c_void);
 
 #[derive(Clone, Copy)]
 pub(crate) struct Logger {

@@ -85,8 +85,8 @@ pub unsafe extern "C" fn qpc_options_set_key_file(options: *mut QpcOptions, on: 
     }
 }
 
-/// How long a call may wait for the relay, in milliseconds: 100 to 600000, 10000 by default. qpc_receive and
-/// qpc_receive_messages have a time of their own for messages.
+/// How long a call may wait for the relay, in milliseconds: 100 to 600000, 10000 by default; an agent waits at most 60000.
+/// qpc_receive and qpc_receive_messages have a time of their own for messages.
 ///
 /// # Safety
 /// As for [`qpc_options_set_key_file`].
