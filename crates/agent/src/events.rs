@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Recipients and kinds that are told apart at a time.
-const MAX_KINDS: usize = 64;
+pub const MAX_KINDS: usize = 64;
 
 /// There are too many kinds of events to keep count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,12 +36,14 @@ impl Events {
         Self { window, open: BTreeMap::new() }
     }
 
-    /// Notes an event: the message to send at once, or none if the event waits for its summary.
+    /// Notes an event: the message to send at once, or none if the event waits for its summary. It opens a window only
+    /// while fewer than `most` are open.
     pub fn note(
         &mut self,
         recipient: &UserName,
         kind: &str,
         text: &str,
+        most: usize,
         now: Instant,
     ) -> Result<Option<String>, TooManyKinds> {
         let key = (recipient.clone(), kind.to_owned());
@@ -50,7 +52,7 @@ impl Events {
             text.clone_into(&mut window.last);
             return Ok(None);
         }
-        if self.open.len() >= MAX_KINDS {
+        if self.open.len() >= most {
             return Err(TooManyKinds);
         }
         self.open.insert(key, Window { since: now, until: now + self.window, held: 0, last: String::new() });
@@ -134,21 +136,21 @@ mod tests {
     fn a_flapping_link_sends_a_message_a_window() {
         let (mut events, start) = (Events::new(WINDOW), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(events.note(&bob(), "wan", "WAN down", start), Ok(Some("WAN down".into())));
+        assert_eq!(events.note(&bob(), "wan", "WAN down", MAX_KINDS, start), Ok(Some("WAN down".into())));
         for n in 1..=37 {
             let text = if n % 2 == 0 { "WAN down" } else { "WAN up" };
-            assert_eq!(events.note(&bob(), "wan", text, at(n)), Ok(None));
+            assert_eq!(events.note(&bob(), "wan", text, MAX_KINDS, at(n)), Ok(None));
         }
         assert_eq!((events.held(), events.due()), (37, Some(at(300))));
         assert!(due(&mut events, at(299)).is_empty());
         assert_eq!(due(&mut events, at(300)), ["bob: wan: 37 more in 5 min; the last: WAN up"]);
         // It goes on: one message for each window, not one at once and one at its end.
-        assert_eq!(events.note(&bob(), "wan", "WAN down", at(301)), Ok(None));
+        assert_eq!(events.note(&bob(), "wan", "WAN down", MAX_KINDS, at(301)), Ok(None));
         assert_eq!(due(&mut events, at(600)), ["bob: wan: 1 more in 5 min; the last: WAN down"]);
         // It is over, and what comes then comes at once.
         assert!(due(&mut events, at(900)).is_empty());
         assert_eq!(events.due(), None);
-        assert_eq!(events.note(&bob(), "wan", "WAN down", at(901)), Ok(Some("WAN down".into())));
+        assert_eq!(events.note(&bob(), "wan", "WAN down", MAX_KINDS, at(901)), Ok(Some("WAN down".into())));
     }
 
     #[test]
@@ -156,18 +158,18 @@ mod tests {
         let (mut events, now) = (Events::new(WINDOW), Instant::now());
         let carol = UserName::new("carol").unwrap();
         for (who, kind) in [(&bob(), "wan"), (&bob(), "ssh"), (&carol, "wan")] {
-            assert_eq!(events.note(who, kind, "x", now), Ok(Some("x".into())));
+            assert_eq!(events.note(who, kind, "x", MAX_KINDS, now), Ok(Some("x".into())));
         }
-        assert_eq!(events.note(&carol, "wan", "", now), Ok(None));
+        assert_eq!(events.note(&carol, "wan", "", MAX_KINDS, now), Ok(None));
         assert_eq!(due(&mut events, now + WINDOW), ["carol: wan: 1 more in 5 min"]);
-        assert_eq!(events.note(&carol, "boot", "", now), Ok(Some("boot".into())));
+        assert_eq!(events.note(&carol, "boot", "", MAX_KINDS, now), Ok(Some("boot".into())));
     }
 
     #[test]
     fn what_cannot_be_sent_is_summarised_later_and_the_end_leaves_nothing() {
         let (mut events, now) = (Events::new(WINDOW), Instant::now());
-        let _ = events.note(&bob(), "wan", "down", now);
-        let _ = events.note(&bob(), "wan", "up", now);
+        let _ = events.note(&bob(), "wan", "down", MAX_KINDS, now);
+        let _ = events.note(&bob(), "wan", "up", MAX_KINDS, now);
         events.summarise(now + WINDOW, |_, _| false);
         assert_eq!((events.held(), events.due()), (1, Some(now + WINDOW * 2)));
         let mut last = Vec::new();
@@ -179,7 +181,7 @@ mod tests {
         assert_eq!(events.held(), 0);
         // One that could not go out at once is as if it had not been.
         events.undo(&bob(), "wan");
-        assert!(events.note(&bob(), "wan", "down", now).unwrap().is_some());
+        assert!(events.note(&bob(), "wan", "down", MAX_KINDS, now).unwrap().is_some());
     }
 
     #[test]
@@ -193,9 +195,9 @@ mod tests {
     fn kinds_are_bounded() {
         let (mut events, now) = (Events::new(WINDOW), Instant::now());
         for n in 0..MAX_KINDS {
-            assert!(events.note(&bob(), &n.to_string(), "x", now).is_ok());
+            assert!(events.note(&bob(), &n.to_string(), "x", MAX_KINDS, now).is_ok());
         }
-        assert_eq!(events.note(&bob(), "one more", "x", now), Err(TooManyKinds));
-        assert!(events.note(&bob(), "7", "x", now).is_ok());
+        assert_eq!(events.note(&bob(), "one more", "x", MAX_KINDS, now), Err(TooManyKinds));
+        assert!(events.note(&bob(), "7", "x", 1, now).is_ok());
     }
 }

@@ -301,6 +301,10 @@ impl Session for Client {
         Self::waiting(self)
     }
 
+    fn is_half_full(&self) -> bool {
+        Self::is_half_full(self)
+    }
+
     fn memory(&self) -> u64 {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,7 +1,7 @@
 //! What an agent does with the requests of programs. No I/O: bytes, credentials, the time and what happens to the
 //! session are handed in; [`Output`] is handed out.
 
-use crate::events::Events;
+use crate::events::{Events, MAX_KINDS};
 use crate::protocol::{
     Answer, CaughtUp, Code, Contact, Contacts, Counters, Done, FromAgent, FromProgram, Happened, Item,
     MAX_PAGE, MAX_WAIT, Notified, Notify, Receive, Refused, Request, SafetyNumber, Send, Sent, Status,
@@ -39,6 +39,8 @@ pub trait Session {
     fn trouble(&self) -> Option<&str>;
     /// Messages that wait to be sent or confirmed.
     fn waiting(&self) -> usize;
+    /// Half of what may wait does.
+    fn is_half_full(&self) -> bool;
     /// Bytes of resident memory.
     fn memory(&self) -> u64;
 }
@@ -216,6 +218,12 @@ impl Service {
                 self.counters.denied += 1;
                 Err(Refused::new(Code::Denied, "the agent has not allowed this user that"))
             }
+            // The rest is for those with all rights: a router's alerts are not to fail for a program that may do little.
+            Some(Request::Send(_) | Request::Notify(_))
+                if rights != Rights::ALL && session.is_half_full() =>
+            {
+                Err(Refused::new(Code::Full, "half of the messages that may wait do, the rest is for others"))
+            }
             Some(request) => self.serve(program, id, request, session, now),
         };
         if let Some(answer) = result.unwrap_or_else(|refused| Some(refused.into())) {
@@ -275,7 +283,7 @@ impl Service {
                 Done {}.into()
             }
             Request::Status(_) => self.status(session, now)?.into(),
-            Request::Notify(notify) => self.notify(&notify, session, now)?.into(),
+            Request::Notify(notify) => self.notify(program, &notify, session, now)?.into(),
         };
         Ok(Some(answer))
     }
@@ -354,12 +362,15 @@ impl Service {
 
     fn notify(
         &mut self,
+        program: Program,
         notify: &Notify,
         session: &mut impl Session,
         now: Instant,
     ) -> Result<Notified, Refused> {
         let Notify { recipient, kind, text } = notify;
-        let noted = self.events.note(recipient, kind, text, now);
+        let foreign = self.programs.get(&program).is_none_or(|peer| peer.rights != Rights::ALL);
+        let most = if foreign { MAX_KINDS / 2 } else { MAX_KINDS };
+        let noted = self.events.note(recipient, kind, text, most, now);
         let first = noted.map_err(|_| Refused::new(Code::Full, "too many kinds of events at a time"))?;
         let held = first.is_none();
         if let Some(text) = first {

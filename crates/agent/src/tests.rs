@@ -23,6 +23,7 @@ struct Relay {
     read: u64,
     sent: Vec<(UserName, Kind, Vec<u8>)>,
     full: bool,
+    half_full: bool,
     /// The disk is: nothing can be forgotten.
     disk_full: bool,
     trouble: Option<&'static str>,
@@ -108,6 +109,10 @@ impl Session for Relay {
 
     fn waiting(&self) -> usize {
         self.sent.len()
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.half_full
     }
 
     fn memory(&self) -> u64 {
@@ -628,6 +633,22 @@ fn events_become_few_messages_and_the_end_leaves_none_behind() {
     assert_eq!(world.code(1, event("disk", "full")), Some(Code::Full));
     world.relay.full = false;
     assert!(matches!(world.ask(1, event("disk", "full")), Answer::Notified(noted) if !noted.held));
+}
+
+#[test]
+fn those_without_all_rights_leave_half_of_the_room_to_the_others() {
+    let mut world = World::new(&[&format!("{STRANGER}:send,notify,status")]);
+    world.open(1, STRANGER);
+    world.open(2, 0);
+    let kinds = (0..64).map(|n| event(&n.to_string(), "x"));
+    assert_eq!(kinds.filter(|kind| world.code(1, kind.clone()).is_none()).count(), 32);
+    assert_eq!(world.code(2, event("wan", "WAN down")), None);
+
+    world.relay.half_full = true;
+    assert_eq!(world.code(1, to_bob(0)), Some(Code::Full));
+    assert_eq!(world.code(1, event("0", "y")), Some(Code::Full));
+    assert_eq!(world.code(1, AskStatus {}), None);
+    assert_eq!((world.code(2, to_bob(0)), world.code(2, event("ssh", "login"))), (None, None));
 }
 
 #[test]

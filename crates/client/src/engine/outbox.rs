@@ -193,14 +193,22 @@ impl<S: Storage> Engine<S> {
     /// Journals a message that cannot be encrypted yet, be it that there is no connection or no conversation.
     pub fn hold(&mut self, recipient: &UserName, envelope: &Envelope) -> Result<(), EngineError> {
         let envelope = blob(envelope.encode())?;
-        let bytes: usize = self.state.held.values().sum();
-        if self.state.held.len() >= MAX_HELD || bytes + envelope.len() > MAX_HELD_BYTES {
+        if self.state.held.len() >= MAX_HELD || self.held_bytes() + envelope.len() > MAX_HELD_BYTES {
             return Err(EngineError::TooManyHeld);
         }
         let number = self.state.held.keys().next_back().map_or(1, |last| last + 1);
         let mut draft = self.state.draft();
         draft.set_held(number, Some(HeldRow { recipient: recipient.clone(), envelope }));
         self.commit(draft)
+    }
+
+    /// Whether half of what may be held is.
+    pub fn is_half_full(&self) -> bool {
+        self.state.held.len() >= MAX_HELD / 2 || self.held_bytes() >= MAX_HELD_BYTES / 2
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.state.held.values().sum()
     }
 
     /// How many messages are held, and how many wait for the relay's answer.

@@ -162,6 +162,11 @@ impl Client {
         self.engine.as_ref().map_or(0, Engine::waiting_messages)
     }
 
+    /// Whether half of what may wait for a connection or a conversation does.
+    pub fn is_half_full(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_half_full)
+    }
+
     /// What the inbox holds.
     pub fn inbox(&self) -> Result<InboxState, Error> {
         Ok(self.engine.as_ref().ok_or(Error::NotLoggedIn)?.inbox_state())

@@ -40,10 +40,11 @@ fn what_is_held_goes_out_once_however_often_the_power_fails() {
 fn what_is_held_is_bounded_by_number_and_by_bytes() {
     let mut world = World::new(&["alice", "bob"]);
     let bob = world.peers[1].engine.account().user.clone();
-    for (text, most) in [("x".to_owned(), 256), ("x".repeat(40_000), 13)] {
+    for (text, half, most) in [("x".to_owned(), 128, 256), ("x".repeat(40_000), 7, 13)] {
         let envelope = world.envelope(&text);
         let engine = &mut world.peers[0].engine;
-        for _ in 0..most {
+        for n in 0..most {
+            assert_eq!(engine.is_half_full(), n >= half);
             engine.hold(&bob, &envelope).unwrap();
         }
         assert!(matches!(engine.hold(&bob, &envelope), Err(EngineError::TooManyHeld)));
