@@ -165,6 +165,11 @@ impl Outbox {
         self.frames.front().map(|frame| &frame[self.written..])
     }
 
+    /// Whether some of the first frame was written.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.written > 0
+    }
+
     /// So much of the first frame was written; true if that was all of it.
     pub(crate) fn advance(&mut self, written: usize) -> bool {
         self.written += written;

@@ -143,7 +143,12 @@ impl Peer {
         let switched = self.is_switched();
         let Some(rest) = self.outbox.front() else { return Sent::Nothing };
         let fd = self.link.as_fd();
-        if switched && let Some(output) = &mut self.output {
+        let calls = switched && self.output.is_some();
+        // What the library has begun to write no callback can end.
+        if calls
+            && !self.outbox.is_begun()
+            && let Some(output) = &mut self.output
+        {
             let verdict = output(fd.as_raw_fd(), rest);
             self.outbox.pop();
             self.blocked = !self.outbox.is_empty();
@@ -155,7 +160,10 @@ impl Peer {
             };
         }
         match socket::write(fd, rest) {
-            Ok(written) if self.outbox.advance(written) => Sent::Frame,
+            Ok(written) if self.outbox.advance(written) => {
+                self.blocked = calls && !self.outbox.is_empty();
+                Sent::Frame
+            }
             Ok(_) | Err(Errno::EAGAIN) => {
                 self.blocked = true;
                 Sent::Nothing

@@ -806,6 +806,34 @@ fn what_was_read_before_a_callback_was_set_is_taken_as_frames_and_what_follows_b
 }
 
 #[test]
+fn a_message_that_is_written_in_part_is_ended_before_a_callback_writes() {
+    let mut context = Context::in_dir("unused").unwrap();
+    let [(_a, _), (mut b, b_fd)] = switch(&mut context);
+    let message = vec![5; MAX_PAYLOAD];
+    let mut count = 0;
+    loop {
+        context.schedule(b_fd, &message).unwrap();
+        count += 1;
+        if context.poll().unwrap().is_none() {
+            break;
+        }
+    }
+    // The kernel took as much as it would of the last.
+    let (called, calls) = std::sync::mpsc::channel();
+    let output = move |_: RawFd, frame: &[u8]| {
+        called.send(frame.to_vec()).unwrap();
+        Verdict::Message
+    };
+    context.set_switch_callbacks(b_fd, None, Some(Box::new(output))).unwrap();
+    context.schedule(b_fd, b"whole").unwrap();
+    let reader = std::thread::spawn(move || (0..count).for_each(|_| assert_eq!(read_frame(&mut b), message)));
+    assert_eq!(context.wait().unwrap().kind, EventKind::SwitchTx);
+    assert_eq!(context.wait().unwrap().kind, EventKind::SwitchTx);
+    assert!(calls.try_iter().eq([frame(b"whole").unwrap()]));
+    reader.join().unwrap();
+}
+
+#[test]
 fn a_write_to_what_goes_with_the_other_end_of_a_switch_does_not_keep_it() {
     let mut context = Context::in_dir("unused").unwrap();
     let [(a, a_fd), (mut b, b_fd)] = switch(&mut context);

@@ -135,7 +135,7 @@ int ipc_add_switch(void *ctx, int fd1, int fd2);
  * `in` is called when there is something to read: it puts header and message into `payload`, for which there are
  * *mlen bytes of room, and sets *mlen to their number. `out` is called when there is room to write, and gets header
  * and message. What the library had read of the connection before, and the rest of a message that it had read in part,
- * it takes as frames first. They return an enum cb_event_types as a char. (The page this header follows has `char (*in (...))`,
+ * it takes as frames first; and it ends a message that it has begun to write. They return an enum cb_event_types as a char. (The page this header follows has `char (*in (...))`,
  * which is a function that returns a pointer; its text says char. Of what is returned the lowest 8 bits count, so a
  * program that took it by the letter only needs a cast.) */
 int ipc_set_switch_callbacks(void *ctx, int fd, char (*in)(int orig, char *payload, size_t *mlen),
