@@ -162,7 +162,7 @@ struct Push {
 }
 
 impl Client {
-    /// A client that keeps at most `max_kept` bytes of content that is not complete.
+    /// A client that keeps at most `max_kept` bytes of content that is not complete, and 16 interim heads of a response.
     pub fn new(config: Config, max_kept: usize) -> Self {
         Self {
             connection: Connection::new(Role::Client, Config { max_unsent: usize::MAX, ..config }),

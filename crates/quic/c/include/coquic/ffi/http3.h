@@ -6,8 +6,8 @@
  * after the last) and with what has happened. After calls that submit something, coquic_http3_..._poll gives the update.
  *
  * Messages come whole, with their content; one connection keeps at most 16 MiB of content that is not complete (4 MiB where pointers
- * have 32 bits), and what is beyond that fails. Of CONNECT the event comes with the head, events of the same stream bring content as it
- * comes, and one without content is the end of what the peer sends.
+ * have 32 bits), and 16 interim heads of a response; what is beyond that fails. Of CONNECT the event comes with the head, events of the
+ * same stream bring content as it comes, and one without content is the end of what the peer sends.
  *
  * A server has 100 requests at a time, pushes counted with them, and rejects those beyond (COQUIC_HTTP3_ERROR_REQUEST_REJECTED), however
  * many streams its QUIC allows. A client's number is not limited; requests beyond what the server's QUIC allows wait.
