@@ -2,8 +2,9 @@
 
 use crate::Error;
 use crate::socket::retry;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
+use nix::sys::stat::Mode;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions, Permissions, TryLockError};
@@ -85,8 +86,9 @@ fn place(dir: &Path, name: &[u8]) -> Result<(PathBuf, UnixAddr), Error> {
 /// link to one of the system's too; so it is opened, looked at, and changed as what was opened. A descriptor of a socket
 /// in the file system can only be had by O_PATH, and what that opens is changed by its name in /proc.
 fn set_mode(path: &Path, is_kind: impl Fn(&FileType) -> bool, mode: u32) -> io::Result<()> {
-    let file =
-        OpenOptions::new().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(path)?;
+    // Not by OpenOptions: with musl it takes O_PATH for a part of the access mode, which is not to be among its flags.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
     let fail = |kind, why: &dyn Display| {
         io::Error::new(kind, format!("the mode of {} cannot be set: {why}", path.display()))
     };
